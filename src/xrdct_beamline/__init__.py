@@ -1,0 +1,1 @@
+"""XRD-CT beamline: acquisition and live processing of working batteries."""

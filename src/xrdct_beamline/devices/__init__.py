@@ -1,0 +1,1 @@
+"""Ophyd devices: what a scan needs of the hardware."""

@@ -1,0 +1,1 @@
+"""What people see: snapshots and the page."""

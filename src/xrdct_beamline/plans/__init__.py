@@ -1,0 +1,1 @@
+"""Bluesky plans: whole experiments, composed of stubs."""

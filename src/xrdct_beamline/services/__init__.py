@@ -1,0 +1,1 @@
+"""Long-running compositions: live processing, integration of files."""

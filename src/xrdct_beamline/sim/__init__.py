@@ -1,0 +1,1 @@
+"""A simulated beamline: sample, physics, and the IOCs that serve it."""

@@ -1,0 +1,1 @@
+"""Simulated IOCs, one file per device."""

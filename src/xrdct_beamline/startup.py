@@ -1,0 +1,1 @@
+"""Build devices, RunEngine and subscribers from one configuration file."""

@@ -1,0 +1,1 @@
+"""What is kept: journal, raw frames, processed files, catalog."""

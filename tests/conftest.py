@@ -1,0 +1,38 @@
+"""What every test shares: EPICS confined to loopback, and the reference data."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+# libca reads these at its first import, so they are set before any test module is imported.
+os.environ.update(
+    EPICS_CA_ADDR_LIST="127.0.0.1",
+    EPICS_CA_AUTO_ADDR_LIST="NO",
+    EPICS_CAS_INTF_ADDR_LIST="127.0.0.1",
+    EPICS_CAS_BEACON_ADDR_LIST="127.0.0.1",
+    EPICS_CAS_AUTO_BEACON_ADDR_LIST="NO",
+    EPICS_CA_SERVER_PORT=str(_free_port()),
+    EPICS_CA_REPEATER_PORT=str(_free_port()),
+    EPICS_CA_MAX_ARRAY_BYTES="20000000",
+    OPHYD_CONTROL_LAYER=os.environ.get("OPHYD_CONTROL_LAYER", "pyepics"),
+)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real and reference data that lie beside the checkout, not in it."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"reference data are not at {folder}")
+    return folder
