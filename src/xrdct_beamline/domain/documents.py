@@ -46,48 +46,48 @@ class Verdict(StrEnum):
 
     ACCEPTED = "accepted"
     RETAKE = "retake"  # short or late; another attempt follows
-    BAD = "bad"        # the last attempt failed too; the scan went on
+    BAD = "bad"  # the last attempt failed too; the scan went on
 
 
 #: Data keys of one event of LINES, written by the device ``line`` (its name is the prefix).
 #: Arrays have one value per planned translation, in the order of acquisition, NaN where not captured.
 LINE_KEYS = (
-    "line_rotation_index",   # integer: row of the sinogram
-    "line_rotation_deg",     # number: read back
-    "line_attempt",          # integer: 0 for the first
-    "line_planned",          # integer: frames asked for
-    "line_acquired",         # integer: pulses sent by the position compare (step mode: exposures asked)
-    "line_captured",         # integer: frames in the raw file
-    "line_dropped",          # integer: arrays dropped by the file writer
-    "line_verdict",          # string: a Verdict
-    "line_reason",           # string: why not accepted, or ""
-    "line_raw_file",         # string: absolute path of the closed raw file, "" if none was written
-    "line_first_frame",      # integer: index of its first frame in PRIMARY
-    "line_position_mm",      # array: captured mid-exposure translation
-    "line_i0",               # array: counts of the upstream monitor
-    "line_i1",               # array: counts of the beamstop diode
-    "line_started_s",        # number: epoch seconds at which the line was started (armed and moving)
-    "line_ended_s",          # number: epoch seconds at which its file was closed
-    "line_move_s",           # number: seconds spent on moving to the line's start
+    "line_rotation_index",  # integer: row of the sinogram
+    "line_rotation_deg",  # number: read back
+    "line_attempt",  # integer: 0 for the first
+    "line_planned",  # integer: frames asked for
+    "line_acquired",  # integer: pulses sent by the position compare (step mode: exposures asked)
+    "line_captured",  # integer: frames in the raw file
+    "line_dropped",  # integer: arrays dropped by the file writer
+    "line_verdict",  # string: a Verdict
+    "line_reason",  # string: why not accepted, or ""
+    "line_raw_file",  # string: absolute path of the closed raw file, "" if none was written
+    "line_first_frame",  # integer: index of its first frame in PRIMARY
+    "line_position_mm",  # array: captured mid-exposure translation
+    "line_i0",  # array: counts of the upstream monitor
+    "line_i1",  # array: counts of the beamstop diode
+    "line_started_s",  # number: epoch seconds at which the line was started (armed and moving)
+    "line_ended_s",  # number: epoch seconds at which its file was closed
+    "line_move_s",  # number: seconds spent on moving to the line's start
 )
 
 #: Data keys of one event of CELL, written by the device ``cell``.
 CELL_KEYS = (
-    "cell_voltage",          # number, V
-    "cell_current",          # number, mA, negative on discharge
-    "cell_capacity",         # number, mAh passed since the start
-    "cell_step",             # string: the cycler's step, "pause" while paused
-    "cell_trigger_level",    # number, V on the trigger line
+    "cell_voltage",  # number, V
+    "cell_current",  # number, mA, negative on discharge
+    "cell_capacity",  # number, mAh passed since the start
+    "cell_step",  # string: the cycler's step, "pause" while paused
+    "cell_trigger_level",  # number, V on the trigger line
 )
 
 
 class CalibrationMetadata(TypedDict):
     """What is needed to integrate the run's frames, whole."""
 
-    poni: str                # text of the PONI file
+    poni: str  # text of the PONI file
     poni_sha256: str
-    detector: str | None     # pyFAI name that overrides the PONI's
-    mask: str | None         # base64 of zlib of np.packbits of the boolean mask (True = masked)
+    detector: str | None  # pyFAI name that overrides the PONI's
+    mask: str | None  # base64 of zlib of np.packbits of the boolean mask (True = masked)
     mask_sha256: str | None  # of the packed bits
 
 
@@ -96,10 +96,10 @@ class XrdctMetadata(TypedDict):
 
     schema: int
     role: str
-    geometry: NotRequired[dict[str, Any]]      # ScanGeometry.to_metadata(); absent for SERIES
+    geometry: NotRequired[dict[str, Any]]  # ScanGeometry.to_metadata(); absent for SERIES
     calibration: NotRequired[CalibrationMetadata]
     exposure_s: NotRequired[float]
     period_s: NotRequired[float]
     series_uid: NotRequired[str]
-    state_index: NotRequired[int]              # which pause of the series
-    resumes: NotRequired[str]                  # uid of the run that this one completes
+    state_index: NotRequired[int]  # which pause of the series
+    resumes: NotRequired[str]  # uid of the run that this one completes

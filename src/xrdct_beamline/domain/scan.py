@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -195,7 +196,9 @@ class ScanGeometry:
                 order=str(metadata["order"]),
             )
         except KeyError as error:
-            raise GeometryError(f"the run's geometry lacks {error}; it was not written by this software") from error
+            raise GeometryError(
+                f"the run's geometry lacks {error}; it was not written by this software"
+            ) from error
 
 
 def missing_lines(geometry: ScanGeometry, accepted: Iterable[int]) -> list[int]:
@@ -209,7 +212,7 @@ def _check_ascending(name: str, values: tuple[float, ...]) -> None:
         raise GeometryError(f"{name} is empty; a scan needs at least one position")
     if not all(math.isfinite(v) for v in values):
         raise GeometryError(f"{name} holds a value that is not finite")
-    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if any(b <= a for a, b in itertools.pairwise(values)):
         raise GeometryError(f"{name} must ascend strictly; sort it, or use ScanGeometry.raster")
 
 

@@ -1,0 +1,1 @@
+"""DetectorGeometry: PONI and mask to pixel angles."""

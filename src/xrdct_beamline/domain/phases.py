@@ -1,0 +1,1 @@
+"""Phase: reflections and structure factors from a CIF."""
