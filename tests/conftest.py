@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 def _free_port() -> int:
@@ -27,6 +28,11 @@ os.environ.update(
     EPICS_CA_MAX_ARRAY_BYTES="20000000",
     OPHYD_CONTROL_LAYER=os.environ.get("OPHYD_CONTROL_LAYER", "pyepics"),
 )
+
+
+# A busy machine is slow, not wrong: speed lives in the benchmarks.
+settings.register_profile("xrdct", deadline=None, max_examples=50)
+settings.load_profile("xrdct")
 
 
 @pytest.fixture(scope="session")
