@@ -1,1 +1,202 @@
 """The command line: ``xrdct``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xrdct_beamline.domain.errors import XrdctError
+
+__all__ = ["main"]
+
+REFUSED = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0, 2 where something was refused, 130 where interrupted."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.WARNING,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+    )
+    try:
+        return int(options.run(options) or 0)
+    except XrdctError as error:
+        if options.debug:
+            raise
+        print(f"xrdct {options.command}: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print(f"xrdct {options.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xrdct", description=__doc__)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks and the log")
+    configured = argparse.ArgumentParser(add_help=False, parents=[common])
+    configured.add_argument(
+        "--config", type=Path, help="configuration file (default: the simulated beamline)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_sim, _add_shell, _add_live, _add_replay, _add_integrate, _add_check):
+        add(commands, common, configured)
+    return parser
+
+
+def _add_demo(commands, common, configured) -> None:
+    p = commands.add_parser("demo", parents=[common], help="simulated beamline, whole experiment, live page")
+    p.add_argument("--minutes", type=float, default=5.0, help="run time to stay within (default 5)")
+    p.add_argument("--headless", action="store_true", help="do not open a browser")
+    p.add_argument("--output", type=Path, default=Path("demo-output"), help="folder for all it writes")
+    p.add_argument("--port", type=int, default=0, help="port of the page (default: any free one)")
+    p.add_argument("--seed", type=int, default=1, help="seed of the sample and its noise")
+    p.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from xrdct_beamline.demo import DemoOptions, run_demo
+
+    summary = run_demo(
+        DemoOptions(
+            output=options.output,
+            headless=options.headless,
+            minutes=options.minutes,
+            port=options.port,
+            seed=options.seed,
+        ),
+        say=lambda text: print(text, flush=True),
+    )
+    return 0 if summary.complete else 1
+
+
+def _add_sim(commands, common, configured) -> None:
+    p = commands.add_parser("sim", parents=[configured], help="serve the simulated IOCs on loopback")
+    p.add_argument("--list-pvs", action="store_true", help="print each process variable and end")
+    p.add_argument("--seed", type=int, default=1, help="seed of the sample and its noise")
+    p.add_argument("--prefix", help="prefix of every process variable (default: the configuration's)")
+    p.add_argument("--detector", help="pyFAI's name of the detector (default: the PONI's)")
+    p.add_argument("--time-scale", type=float, default=1.0, help="how many times faster the cell runs")
+    p.add_argument("--pause-at", type=float, nargs="*", metavar="X", help="lithium contents to pause at")
+    p.add_argument("--pause-s", type=float, help="length of a pause (default: until DONE)")
+    p.set_defaults(run=_sim)
+
+
+def _sim(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.simulation import list_simulated_pvs, serve_simulation
+
+    if options.list_pvs:
+        for name, kind, doc in list_simulated_pvs(options):
+            print(f"{name:40s} {kind:8s} {doc}")
+        return 0
+    serve_simulation(options, on_ready=lambda text: print(f"ready: {text}", flush=True))
+    return 0
+
+
+def _add_shell(commands, common, configured) -> None:
+    p = commands.add_parser("shell", parents=[configured], help="IPython session at the beamline")
+    p.add_argument("--no-live", action="store_true", help="do not start live processing and the page")
+    p.set_defaults(run=_shell)
+
+
+def _shell(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.shell import run_shell
+
+    run_shell(options.config, live=not options.no_live)
+    return 0
+
+
+def _add_live(commands, common, configured) -> None:
+    p = commands.add_parser("live", parents=[configured], help="follow a run: process, write, show on a page")
+    p.add_argument("journal", type=Path, nargs="?", help="journal to follow (default: the configuration's)")
+    p.add_argument("--output", type=Path, help="folder of the processed files")
+    p.add_argument("--port", type=int, help="port of the page; 0 takes any free one")
+    p.add_argument("--no-page", action="store_true", help="process and write, but show nothing")
+    p.set_defaults(run=_live)
+
+
+def _live(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.live import follow
+
+    follow(options, on_ready=lambda url: print(f"page: {url or 'none'}", flush=True))
+    return 0
+
+
+def _add_replay(commands, common, configured) -> None:
+    p = commands.add_parser(
+        "replay", parents=[configured], help="process a journal again, from its raw files"
+    )
+    p.add_argument("journal", type=Path)
+    p.add_argument("--output", type=Path, required=True, help="folder of the processed files")
+    p.set_defaults(run=_replay)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.live import replay
+
+    for path in replay(options):
+        print(path)
+    return 0
+
+
+def _add_integrate(commands, common, configured) -> None:
+    p = commands.add_parser("integrate", parents=[common], help="frames in files to powder patterns")
+    p.add_argument("frames", type=Path, nargs="+", help="CBF, TIFF, EDF or HDF5")
+    p.add_argument("--poni", type=Path, required=True, help="calibration by pyFAI")
+    p.add_argument("--mask", type=Path, help="image of the pixel mask, 1 = masked")
+    p.add_argument("--detector", help="pyFAI's name, where the PONI names another")
+    p.add_argument("-o", "--output", type=Path, required=True, help=".xye for one frame, .h5 for many")
+    p.add_argument("--bins", type=int, default=1000)
+    p.add_argument("--unit", default="2th_deg", help="2th_deg, q_A^-1 or q_nm^-1")
+    p.add_argument("--estimator", default="trimmed_mean")
+    p.add_argument("--lower", type=float, default=0.05, help="fraction trimmed from below")
+    p.add_argument("--upper", type=float, default=0.05, help="fraction trimmed from above")
+    p.add_argument("--polarisation", type=float, default=0.99)
+    p.set_defaults(run=_integrate)
+
+
+def _integrate(options: argparse.Namespace) -> int:
+    from xrdct_beamline.services.integrate import integrate_files
+
+    integrate_files(
+        options.frames,
+        poni=options.poni,
+        mask=options.mask,
+        detector=options.detector,
+        output=options.output,
+        bins=options.bins,
+        unit=options.unit,
+        estimator=options.estimator,
+        lower=options.lower,
+        upper=options.upper,
+        polarisation=options.polarisation,
+    )
+    print(options.output)
+    return 0
+
+
+def _add_check(commands, common, configured) -> None:
+    p = commands.add_parser("check", parents=[configured], help="what is wrong, and how to mend it")
+    p.add_argument("--timeout", type=float, help="seconds to wait for the process variables")
+    p.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.check import run_checks
+
+    failed = 0
+    for finding in run_checks(options.config, timeout_s=options.timeout):
+        failed += not finding.is_good
+        print(f"{'ok ' if finding.is_good else 'BAD'}  {finding.what}: {finding.text}")
+    return REFUSED if failed else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

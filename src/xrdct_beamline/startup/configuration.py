@@ -1,0 +1,196 @@
+"""The one configuration file: the only place with PV prefixes and paths."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from xrdct_beamline.domain.detector import DetectorGeometry
+from xrdct_beamline.domain.errors import ConfigurationError
+from xrdct_beamline.domain.scan import ScanGeometry
+
+__all__ = ["Configuration", "load_configuration", "package_file"]
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeamlineSettings:
+    """Where the hardware answers."""
+
+    name: str
+    prefix: str
+    connection_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSettings:
+    """Where things are kept; all below one folder."""
+
+    data: Path
+
+    @property
+    def journal(self) -> Path:
+        """The journal of the beamline."""
+        return self.data / "journal.jsonl"
+
+    @property
+    def raw(self) -> Path:
+        """Raw files, one per attempt of a line."""
+        return self.data / "raw"
+
+    @property
+    def processed(self) -> Path:
+        """Processed files, one per slice."""
+        return self.data / "processed"
+
+    @property
+    def catalog(self) -> Path:
+        """The catalog's databases."""
+        return self.data / "catalog"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationSettings:
+    """The detector's geometry, as calibrated."""
+
+    poni: Path
+    mask: Path | None = None
+    detector: str | None = None
+
+    def load(self) -> DetectorGeometry:
+        """Read and check the files."""
+        return DetectorGeometry.from_poni(self.poni, mask=self.mask, detector=self.detector)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """The slice that a session measures unless told otherwise."""
+
+    exposure_s: float = 0.010
+    period_s: float = 0.0112
+    n_translations: int = 351
+    step_mm: float = 0.001
+    n_rotations: int = 350
+    span_deg: float = 180.0
+    order: str = "sequential"
+    zigzag: bool = True
+
+    def geometry(self) -> ScanGeometry:
+        """Return the raster."""
+        return ScanGeometry.raster(
+            n_translations=self.n_translations,
+            step_mm=self.step_mm,
+            n_rotations=self.n_rotations,
+            span_deg=self.span_deg,
+            zigzag=self.zigzag,
+            order=self.order,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessingSettings:
+    """How frames become patterns and patterns a slice."""
+
+    bins: int = 1000
+    unit: str = "2th_deg"
+    estimator: str = "trimmed_mean"
+    lower: float = 0.05
+    upper: float = 0.05
+    axis_px: float | str = "centre"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSettings:
+    """The live page."""
+
+    port: int = 8050
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogSettings:
+    """The catalog of runs."""
+
+    enabled: bool = True
+    profile: str = "xrdct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Everything that differs from one beamline to the next."""
+
+    source: str
+    beamline: BeamlineSettings
+    paths: PathSettings
+    calibration: CalibrationSettings
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    processing: ProcessingSettings = field(default_factory=ProcessingSettings)
+    page: PageSettings = field(default_factory=PageSettings)
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)
+
+    def with_data(self, folder: Path) -> Configuration:
+        """Return the same configuration with its data kept in another folder."""
+        return replace(self, paths=PathSettings(data=folder.absolute()))
+
+
+def package_file(name: str) -> Path:
+    """Return a file of the shipped configuration."""
+    return Path(str(files("xrdct_beamline.config").joinpath(name)))
+
+
+def load_configuration(path: Path | None = None) -> Configuration:
+    """Read a configuration file; without one, the simulated beamline's.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is missing, is not TOML, lacks a setting or has one that is not known.
+    """
+    source = package_file("simulated.toml") if path is None else path
+    try:
+        table = tomllib.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"configuration {source} cannot be read ({error.strerror}); "
+            "copy config/simulated.toml of the package and edit it"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"configuration {source} is not valid TOML: {error}") from error
+    base = Path.cwd() if path is None else source.absolute().parent
+    return _section(Configuration, {"source": str(source), **table}, str(source), base)
+
+
+def _section(cls: type[Section], table: Mapping[str, Any], where: str, base: Path) -> Section:
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # each section is a dataclass
+    if unknown := sorted(set(table) - set(known)):
+        raise ConfigurationError(f"{where}: {unknown[0]!r} is not a setting; known are {', '.join(known)}")
+    missing = [n for n, f in known.items() if n not in table and f.default is f.default_factory is MISSING]
+    if missing:
+        raise ConfigurationError(f"{where}: the setting {missing[0]!r} is missing")
+    types = get_type_hints(cls)
+    return cls(
+        **{name: _value(types[name], value, f"{where}: {name}", base) for name, value in table.items()}
+    )
+
+
+def _value(kind: Any, value: Any, where: str, base: Path) -> Any:
+    if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where} must be a [section], not {value!r}")
+        return _section(kind, value, where, base)
+    if Path in (kind, *getattr(kind, "__args__", ())):
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{where} is {value!r}, a path in quotes is needed")
+        package, _, name = value.partition("package:")
+        return package_file(name) if not package and name else base / Path(value).expanduser()
+    allowed = getattr(kind, "__args__", (kind,))
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        names = " or ".join(t.__name__ for t in allowed)
+        raise ConfigurationError(f"{where} is {value!r}, which is not a {names}")
+    return value
