@@ -13,7 +13,7 @@ __all__ = ["FrameSource"]
 class FrameSource(Protocol):
     """Reads the frames of closed raw files."""
 
-    def frames(self, raw_file: str) -> Iterator[npt.NDArray[Any]]:
+    def frames(self, raw_file: str) -> Iterator[npt.NDArray[Any] | None]:
         """Yield the frames ``(row, column)`` of a line in the order of acquisition.
 
         Raises
