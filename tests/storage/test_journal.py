@@ -5,6 +5,7 @@ import json
 import math
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -282,3 +283,22 @@ def test_whatever_is_cut_off_the_end_only_the_last_line_is_lost(
     write(path, *documents)
     os.truncate(path, path.stat().st_size - cut)
     assert list(read_journal(path)) == documents[:-1]
+
+
+def test_documents_from_several_threads_stay_whole(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    payload = "x" * 20_000
+    with JournalWriter(path) as journal:
+
+        def write(k):
+            for n in range(50):
+                journal("event", {"uid": f"{k}-{n}", "descriptor": "d", "payload": payload})
+
+        threads = [threading.Thread(target=write, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    uids = [doc["uid"] for _, doc in read_journal(path)]
+    assert len(uids) == 200
+    assert [u for u in uids if u.startswith("2-")] == [f"2-{n}" for n in range(50)]

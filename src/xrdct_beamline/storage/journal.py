@@ -14,6 +14,7 @@ import datetime
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +60,8 @@ class JournalWriter:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._line_descriptors: dict[str, str] = {}
+        # Events of monitored signals are emitted from the control system's threads.
+        self._one_at_a_time = threading.Lock()
         self._lock = OwnerLock(self.path.with_name(self.path.name + ".lock"), what=f"journal {self.path}")
         self._lock.acquire()
         try:
@@ -82,9 +85,10 @@ class JournalWriter:
         """
         line = _encode(name, doc)
         try:
-            self._append(line)
-            if self._is_milestone(name, doc):
-                os.fsync(self._file)
+            with self._one_at_a_time:
+                self._append(line)
+                if self._is_milestone(name, doc):
+                    os.fsync(self._file)
         except OSError as error:
             raise DataError(
                 f"the journal {self.path} did not take the {name} of {len(line)} bytes: {error.strerror}; "
