@@ -89,13 +89,24 @@ def _add_sim(commands, common, configured) -> None:
 
 
 def _sim(options: argparse.Namespace) -> int:
-    from xrdct_beamline.startup.simulation import list_simulated_pvs, serve_simulation
+    from xrdct_beamline.sim.iocs.server import list_pvs
+    from xrdct_beamline.startup.configuration import load_configuration
+    from xrdct_beamline.startup.simulation import serve_simulation, sim_options
 
+    chosen = sim_options(
+        load_configuration(options.config),
+        prefix=options.prefix,
+        seed=options.seed,
+        detector=options.detector,
+        time_scale=options.time_scale,
+        pause_at=options.pause_at,
+        pause_s=options.pause_s,
+    )
     if options.list_pvs:
-        for name, kind, doc in list_simulated_pvs(options):
+        for name, kind, doc in list_pvs(chosen):
             print(f"{name:40s} {kind:8s} {doc}")
         return 0
-    serve_simulation(options, on_ready=lambda text: print(f"ready: {text}", flush=True))
+    serve_simulation(chosen, on_ready=lambda text: print(f"ready: {text}", flush=True))
     return 0
 
 
@@ -108,7 +119,7 @@ def _add_shell(commands, common, configured) -> None:
 def _shell(options: argparse.Namespace) -> int:
     from xrdct_beamline.startup.shell import run_shell
 
-    run_shell(options.config, live=not options.no_live)
+    run_shell(options.config, live=not options.no_live, say=print)
     return 0
 
 
@@ -122,9 +133,18 @@ def _add_live(commands, common, configured) -> None:
 
 
 def _live(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.configuration import load_configuration
     from xrdct_beamline.startup.live import follow
 
-    follow(options, on_ready=lambda url: print(f"page: {url or 'none'}", flush=True))
+    configuration = load_configuration(options.config)
+    port = configuration.page.port if options.port is None else options.port
+    follow(
+        configuration,
+        journal=options.journal,
+        output=options.output,
+        page_port=None if options.no_page else port,
+        on_ready=lambda url: print(f"page: {url or 'none'}", flush=True),
+    )
     return 0
 
 
@@ -138,9 +158,10 @@ def _add_replay(commands, common, configured) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from xrdct_beamline.startup.live import replay
+    from xrdct_beamline.startup.configuration import load_configuration
+    from xrdct_beamline.startup.live import replay_journal
 
-    for path in replay(options):
+    for path in replay_journal(load_configuration(options.config), options.journal, options.output):
         print(path)
     return 0
 

@@ -101,7 +101,7 @@ class ProcessingSettings:
     estimator: str = "trimmed_mean"
     lower: float = 0.05
     upper: float = 0.05
-    axis_px: float | str = "centre"
+    axis_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xrdct_beamline.domain.errors import ConfigurationError, XrdctError
 
-__all__ = ["ChildProcess", "epics_environment", "free_port"]
+__all__ = ["ChildProcess", "confine_to_loopback", "epics_environment", "free_port"]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -42,6 +42,15 @@ def epics_environment(server_port: int, repeater_port: int) -> dict[str, str]:
         "EPICS_CA_REPEATER_PORT": str(repeater_port),
         "EPICS_CA_MAX_ARRAY_BYTES": "20000000",
     }
+
+
+def confine_to_loopback() -> None:
+    """Let Channel Access look for the simulated IOCs on this machine only, unless the user said otherwise.
+
+    Must be called before libca is imported.
+    """
+    os.environ.setdefault("EPICS_CA_ADDR_LIST", "127.0.0.1")
+    os.environ.setdefault("EPICS_CA_AUTO_ADDR_LIST", "NO")
 
 
 class ChildProcess:

@@ -1,0 +1,140 @@
+"""An acquisition session: devices, RunEngine, and who listens to it, in the order that matters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bluesky import RunEngine
+from bluesky.utils import MsgGenerator
+
+from xrdct_beamline.callbacks.console import LineTable
+from xrdct_beamline.devices.beamline import Beamline, build_beamline
+from xrdct_beamline.devices.connection import wait_for_connections
+from xrdct_beamline.domain.documents import Role
+from xrdct_beamline.domain.errors import ConfigurationError
+from xrdct_beamline.domain.scan import ScanGeometry
+from xrdct_beamline.plans.operando import operando
+from xrdct_beamline.plans.slice_scan import slice_scan
+from xrdct_beamline.storage.catalog import CatalogSubscriber
+from xrdct_beamline.storage.catalog_server import CatalogServer, write_profile
+from xrdct_beamline.storage.journal import JournalWriter
+
+from .configuration import Configuration
+
+__all__ = ["Session"]
+
+logger = logging.getLogger(__name__)
+
+
+class Session:
+    """One owner of the beamline, from connecting to closing.
+
+    The journal is the first subscriber: what it does not take, nobody else is shown. The catalog
+    follows behind a buffer; without it, or when it fails, the scan goes on.
+
+    Parameters
+    ----------
+    configuration:
+        Which beamline, where its data go, how it is calibrated.
+    say:
+        Takes one line of text for the person at the console.
+
+    Raises
+    ------
+    ConfigurationError
+        If the data folder cannot be written or the calibration cannot be read.
+    OwnerError
+        If another session holds this beamline.
+    ConnectionFailed
+        If process variables do not answer; each is named.
+    """
+
+    def __init__(self, configuration: Configuration, say: Callable[[str], None] = logger.info) -> None:
+        self.configuration = configuration
+        self.calibration = configuration.calibration.load()
+        paths = configuration.paths
+        for folder in (paths.data, paths.raw, paths.processed):
+            _make_writable(folder)
+        self._say = say
+        self._journal = JournalWriter(paths.journal)
+        self._server: CatalogServer | None = None
+        self.catalog: CatalogSubscriber | None = None
+        try:
+            self.beamline: Beamline = build_beamline(configuration.beamline.prefix)
+            wait_for_connections(self.beamline.devices, timeout_s=configuration.beamline.connection_timeout_s)
+            self.RE = RunEngine({"beamline_id": configuration.beamline.name})
+            self.RE.record_interruptions = True
+            self.RE.subscribe(self._journal)
+            if configuration.catalog.enabled:
+                self._open_catalog()
+            self.RE.subscribe(LineTable(say))
+        except BaseException:
+            self.close()
+            raise
+
+    def slice(self, geometry: ScanGeometry | None = None, **options: Any) -> MsgGenerator[str]:
+        """Plan one slice as configured; ``options`` go to `slice_scan`."""
+        scan = self.configuration.scan
+        defaults = {
+            "exposure_s": scan.exposure_s,
+            "period_s": scan.period_s,
+            "directory": self.configuration.paths.raw,
+            "calibration": self.calibration.to_metadata(),
+            "role": Role.ROI,
+        }
+        return slice_scan(self.beamline, geometry or scan.geometry(), **{**defaults, **options})
+
+    def operando(
+        self, n_pauses: int, *, timeout_s: float, geometry: ScanGeometry | None = None, **options: Any
+    ) -> MsgGenerator[str]:
+        """Plan one slice at each of the cell's next pauses."""
+
+        def scan(state_index: int, series_uid: str) -> MsgGenerator[str]:
+            return self.slice(geometry, state_index=state_index, series_uid=series_uid)
+
+        return operando(self.beamline, scan, n_pauses, timeout_s=timeout_s, **options)
+
+    def close(self) -> None:
+        """Let the catalog catch up, and give the beamline back."""
+        if self.catalog is not None:
+            self.catalog.close(timeout_s=30.0)
+            for uid, reason in self.catalog.missing.items():
+                self._say(f"run {uid[:8]} is in the journal but not in the catalog: {reason}")
+        if self._server is not None:
+            self._server.stop()
+        self._journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_catalog(self) -> None:
+        paths, profile = self.configuration.paths, self.configuration.catalog.profile
+        self._server = CatalogServer(paths.catalog, [paths.raw])
+        self._server.start()
+        self.catalog = CatalogSubscriber(self._server.connect)
+        self.RE.subscribe(self.catalog)
+        try:
+            write_profile(paths.catalog, [paths.raw], name=profile)
+        except ConfigurationError as error:  # the catalog works, it just has no short name
+            self._say(f"no catalog profile: {error}")
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"folder {folder} cannot be written ({error.strerror}); choose another under [paths] data"
+        ) from error

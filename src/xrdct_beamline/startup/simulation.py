@@ -1,0 +1,54 @@
+"""The simulated IOCs, as the configuration and the command line have them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from xrdct_beamline.domain.errors import ConfigurationError
+from xrdct_beamline.sim.electrochemistry import CellProgramme
+from xrdct_beamline.sim.iocs.server import SimOptions, serve
+
+from .configuration import Configuration
+from .processes import epics_environment
+
+__all__ = ["serve_simulation", "sim_options"]
+
+#: Channel Access ports of a machine that nobody has configured.
+DEFAULT_SERVER_PORT, DEFAULT_REPEATER_PORT = 5064, 5065
+
+
+def sim_options(
+    configuration: Configuration,
+    *,
+    prefix: str | None = None,
+    seed: int = 1,
+    detector: str | None = None,
+    time_scale: float = 1.0,
+    pause_at: Sequence[float] | None = None,
+    pause_s: float | None = None,
+) -> SimOptions:
+    """Return what is simulated for a configuration; ``pause_s`` None pauses until DONE."""
+    poni = configuration.calibration.poni
+    try:
+        poni_text = poni.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(
+            f"PONI file {poni} cannot be read ({error.strerror}); name one in [calibration]"
+        ) from error
+    pauses = {} if pause_at is None else {"pauses_at": tuple(pause_at)}
+    return SimOptions(
+        prefix=prefix or configuration.beamline.prefix,
+        seed=seed,
+        poni=poni_text,
+        detector=detector or configuration.calibration.detector,
+        programme=CellProgramme(time_scale=time_scale, pause_s=pause_s, **pauses),
+    )
+
+
+def serve_simulation(options: SimOptions, on_ready: Callable[[str], None]) -> None:
+    """Serve until interrupted, on loopback and the port in EPICS_CA_SERVER_PORT."""
+    port = int(os.environ.get("EPICS_CA_SERVER_PORT", DEFAULT_SERVER_PORT))
+    repeater = int(os.environ.get("EPICS_CA_REPEATER_PORT", DEFAULT_REPEATER_PORT))
+    os.environ.update(epics_environment(port, repeater))
+    serve(options, on_ready=lambda: on_ready(f"{options.prefix} on 127.0.0.1:{port}, Ctrl-C ends"))
