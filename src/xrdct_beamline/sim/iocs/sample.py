@@ -1,0 +1,88 @@
+"""Sample and detector as the devices need them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from xrdct_beamline.sim.beamline_state import FrameState
+from xrdct_beamline.sim.electrochemistry import Cell
+
+from .common import Clock
+
+if TYPE_CHECKING:
+    from .server import SimOptions
+
+__all__ = ["BlankSample", "CellInBeam", "SampleModel", "make_sample"]
+
+
+class SampleModel(Protocol):
+    """What the beam meets; `frame` is called from one worker thread."""
+
+    name: str
+    shape: tuple[int, int]
+
+    def frame(self, state: FrameState) -> npt.NDArray[np.int32]:
+        """Return one frame ``(row, column)``."""
+        ...
+
+    def transmission(self, rotation_deg: float, translation_mm: float) -> float:
+        """Return the part of the beam that passes the sample."""
+        ...
+
+
+class BlankSample:
+    """No sample: every pixel counts what I0 says. For listing PVs and for tests of the devices.
+
+    Parameters
+    ----------
+    shape:
+        ``(rows, columns)`` of the detector.
+    counts:
+        Per pixel and second at relative intensity 1.
+    """
+
+    def __init__(self, shape: tuple[int, int] = (8, 16), counts: float = 1000.0) -> None:
+        self.name = "blank"
+        self.shape = shape
+        self._counts = counts
+
+    def frame(self, state: FrameState) -> npt.NDArray[np.int32]:
+        """Return an even frame whose corner pixels hold position (nm) and angle (µdeg)."""
+        frame = np.full(self.shape, round(self._counts * state.exposure_s * state.i0), dtype=np.int32)
+        frame[0, 0] = round(state.translation_mm * 1e6)
+        frame[0, 1] = round(state.rotation_deg * 1e6)
+        return frame
+
+    def transmission(self, rotation_deg: float, translation_mm: float) -> float:
+        """Return 1: nothing is in the way."""
+        return 1.0
+
+
+class CellInBeam:
+    """The cell as the beam sees it: its lithium content, which can be held while the cycler runs on.
+
+    Parameters
+    ----------
+    cell, clock:
+        The cycler and the beamline's time.
+    """
+
+    def __init__(self, cell: Cell, clock: Clock) -> None:
+        self._cell, self._clock = cell, clock
+        self._held: float | None = None
+
+    def freeze(self, on: bool) -> None:
+        """Hold the content as it is now, or let it go."""
+        self._held = self._cell.at(self._clock()).lithium_content if on else None
+
+    def lithium_content(self, time_s: float) -> float:
+        """Return the mean x of LixMn2O4 at a time."""
+        return self._cell.at(time_s).lithium_content if self._held is None else self._held
+
+
+def make_sample(options: SimOptions) -> SampleModel:
+    """Return what the options describe."""
+    return BlankSample((619, 487))
