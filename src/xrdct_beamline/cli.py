@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if options.debug else logging.WARNING,
         format="%(asctime)s %(name)s %(levelname)s %(message)s",
     )
+    for chatty in ("silx", "pyFAI", "fabio"):  # that there is no OpenCL is nobody's business here
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         return int(options.run(options) or 0)
     except XrdctError as error:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from xrdct_beamline.domain.detector import DetectorGeometry
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.scan import ScanGeometry
+
+if TYPE_CHECKING:
+    from xrdct_beamline.domain.detector import DetectorGeometry
 
 __all__ = ["Configuration", "load_configuration", "package_file"]
 
@@ -64,6 +66,8 @@ class CalibrationSettings:
 
     def load(self) -> DetectorGeometry:
         """Read and check the files."""
+        from xrdct_beamline.domain.detector import DetectorGeometry  # pyFAI takes seconds to import
+
         return DetectorGeometry.from_poni(self.poni, mask=self.mask, detector=self.detector)
 
 

@@ -95,6 +95,10 @@ class ChildProcess:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
+    def count_lines(self, start: str) -> int:
+        """Return how many of the lines that it has written so far start with ``start``."""
+        return sum(line.startswith(start) for line in list(self._lines))
+
     def wait_for_line(self, start: str, timeout_s: float) -> str:
         """Return the rest of the first line of output that starts with ``start``.
 
@@ -142,7 +146,6 @@ class ChildProcess:
                 log.write(line)
                 log.flush()
                 self._lines.append(line)
-                del self._lines[:-200]
 
 
 def _die_with_parent() -> None:
