@@ -95,18 +95,18 @@ class Hdf5Plugin(PVGroup):
         return True
 
     def write(self, frame: npt.NDArray[np.int32], *, unique_id: int, timestamp: float) -> None:
-        """Write a frame if a file is open. Runs in the executor's thread."""
+        """Write a frame if a file is open, close it if it is full. Runs in the executor's thread."""
         if self._file is None:
             return
         try:
             self._file.write(frame, unique_id=unique_id, timestamp=timestamp)
-            self._captured = self._file.n_written
-            is_full = 0 < self._planned <= self._captured
-        except (OSError, RuntimeError) as error:  # a full disk is h5py's RuntimeError or OSError
+        except (OSError, RuntimeError) as error:  # h5py has both for a full disk
             self._close_file(str(error))
-        else:
-            if is_full:
-                self._close_file("")
+            return
+        n_written = self._file.n_written
+        if n_written == self._planned:
+            self._close_file("")
+        self._captured = n_written  # the last one counts once its file is closed
 
     def dequeue(self) -> None:
         """Count a frame out."""
@@ -151,13 +151,12 @@ class Hdf5Plugin(PVGroup):
         raise SkipWrite
 
     async def start_capture(self) -> None:
-        """Open the file that the settings name and wait until it is closed again."""
+        """Open the file that the settings name, and wait until it is closed again."""
         if self._closed is not None:
             return
         self._loop = asyncio.get_running_loop()
-        self._captured = 0
-        self._planned = int(self.num_capture.readback.value)
         self._closed = self._loop.create_future()
+        self._captured, self._planned = 0, int(self.num_capture.readback.value)
         await self._show_capture("Capture")
         await self.publish_counters()
         try:
@@ -166,20 +165,21 @@ class Hdf5Plugin(PVGroup):
             await self._loop.run_in_executor(self._executor, self._open_file, target)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             self._finish(str(error))
-        await self._finished()
+        await self._show_end(await self._closed)
 
     async def end_capture(self) -> None:
         """Close the file after the frames that wait, and wait for that."""
         closed = self._closed
-        if closed is None:
-            return
-        await self._loop.run_in_executor(self._executor, self._close_file, "")
-        while self._closed is closed:
-            await asyncio.sleep(0.001)
+        if closed is not None:
+            await self.close()
+            while self._closed is closed:
+                await asyncio.sleep(0.001)
 
-    async def _finished(self) -> None:
-        assert self._closed is not None  # noqa: S101
-        message = await self._closed
+    async def close(self) -> None:
+        """Close the file if one is open."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close_file, "")
+
+    async def _show_end(self, message: str) -> None:
         await publish(self.write_status, "Write error" if message else "Write OK")
         await publish(self.write_message, message)
         if self.auto_increment.readback.value == "Yes" and not message:

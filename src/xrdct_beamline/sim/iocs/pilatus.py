@@ -83,7 +83,7 @@ class Pilatus(PVGroup):
     image_mode = choice_pair(("Single", "Multiple", "Continuous"), "ImageMode", "Length of a series")
     trigger_mode = choice_pair(tuple(TriggerMode), "TriggerMode", "What starts an exposure")
     armed = choice(("Unarmed", "Armed"), "Armed", "Pulses before it are lost", read_only=True)
-    detector_state = choice(DETECTOR_STATES, "DetectorState_RBV", "", read_only=True)
+    detector_state = choice(DETECTOR_STATES, "DetectorState_RBV", "What it does", read_only=True)
     status_message = path("StatusMessage_RBV", "In words", read_only=True)
     array_counter = number_pair(0, "ArrayCounter", "Frames since the server's start")
     array_callbacks = choice_pair(DISABLE_ENABLE, "ArrayCallbacks", "Frames to plugins", value="Enable")
@@ -97,13 +97,19 @@ class Pilatus(PVGroup):
     max_size_x = pvproperty(name="MaxSizeX_RBV", value=0, read_only=True, doc="Columns")
     max_size_y = pvproperty(name="MaxSizeY_RBV", value=0, read_only=True, doc="Rows")
     data_type = choice(
-        ("Int8", "UInt8", "Int16", "UInt16", "Int32"), "DataType_RBV", "", value="Int32", read_only=True
+        ("Int8", "UInt8", "Int16", "UInt16", "Int32"),
+        "DataType_RBV",
+        "Of pixels",
+        value="Int32",
+        read_only=True,
     )
-    color_mode = choice(("Mono",), "ColorMode_RBV", "", read_only=True)
-    manufacturer = label("Manufacturer_RBV", "Dectris (simulated)", "", read_only=True)
+    color_mode = choice(("Mono",), "ColorMode_RBV", "Of pixels", read_only=True)
+    manufacturer = label("Manufacturer_RBV", "Dectris (simulated)", "Of the detector", read_only=True)
     model = label("Model_RBV", "Pilatus", "Detector name", read_only=True)
     port_name = label("PortName_RBV", "PIL", "asyn port", read_only=True)
-    time_remaining = pvproperty(name="TimeRemaining_RBV", value=0.0, read_only=True, units="s", doc="")
+    time_remaining = pvproperty(
+        name="TimeRemaining_RBV", value=0.0, read_only=True, units="s", doc="Kept at 0"
+    )
 
     def __init__(
         self,
@@ -179,14 +185,20 @@ class Pilatus(PVGroup):
         await self._finish()
 
     def _new_series(self) -> ExposureSeries:
-        faults = self._state.faults
-        missed, faults.drop_frame = faults.drop_frame, -1
-        single = self.image_mode.readback.value == "Single" and not self._is_triggered
-        endless = self.image_mode.readback.value == "Continuous" or self._mode is TriggerMode.ALIGNMENT
-        n_images = 1 if single else ENDLESS if endless else max(int(self.num_images.readback.value), 1)
+        missed = -1
+        if self._is_triggered:
+            missed, self._state.faults.drop_frame = self._state.faults.drop_frame, -1
         return ExposureSeries(
-            n_images=n_images, exposure_s=self.exposure_s, readout_s=READOUT_S, missed=missed
+            n_images=self._length(), exposure_s=self.exposure_s, readout_s=READOUT_S, missed=missed
         )
+
+    def _length(self) -> int:
+        image_mode = self.image_mode.readback.value
+        if image_mode == "Continuous" or self._mode is TriggerMode.ALIGNMENT:
+            return ENDLESS
+        if image_mode == "Single" and not self._is_triggered:
+            return 1
+        return max(int(self.num_images.readback.value), 1)
 
     async def _arm(self, series: ExposureSeries) -> None:
         await publish(self.status_message, "Arming")

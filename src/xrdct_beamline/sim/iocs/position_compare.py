@@ -52,7 +52,7 @@ class PositionCompare(PVGroup):
         name="PCOMP1:WIDTH", value=0.0, units="s", doc="Width of pulse and gate; 0 for the exposure"
     )
     enable = choice(("ZERO", "ONE"), "PCOMP1:ENABLE", "ONE starts comparing, ZERO ends it")
-    active = choice(("0", "1"), "PCOMP1:ACTIVE", "1 until the last pulse", read_only=True)
+    active = choice(("0", "1"), "PCOMP1:ACTIVE", "1 until the last gate is over", read_only=True)
     produced = pvproperty(name="PCOMP1:PRODUCED", value=0, read_only=True, doc="Pulses sent")
     arm = choice(("0", "1"), "PCAP:ARM", "1 empties the captured arrays and starts capturing")
     disarm = choice(("0", "1"), "PCAP:DISARM", "1 ends capturing")
@@ -181,7 +181,7 @@ class PositionCompare(PVGroup):
     # -- publishing ---------------------------------------------------------------------------
 
     async def _publish(self) -> None:
-        is_active = self._enabled_s < math.inf
+        is_active = self._enabled_s < math.inf or bool(self._open_gates)
         self._published_s = self._clock()
         await publish(self.produced, self._sent)
         await publish(self.capturing, str(int(self._is_capturing)))

@@ -30,7 +30,9 @@ class Potentiostat(PVGroup):
         Of the noise.
     """
 
-    voltage = pvproperty(name="Voltage_RBV", value=0.0, read_only=True, units="V", precision=4, doc="")
+    voltage = pvproperty(
+        name="Voltage_RBV", value=0.0, read_only=True, units="V", precision=4, doc="Of the cell"
+    )
     current = pvproperty(
         name="Current_RBV", value=0.0, read_only=True, units="mA", precision=6, doc="Negative on discharge"
     )

@@ -121,5 +121,5 @@ class Simulation:
 
     async def close(self) -> None:
         """Close the raw file and end the worker."""
-        await self.plugin.end_capture()
+        await self.plugin.close()
         self.executor.shutdown(cancel_futures=True)
