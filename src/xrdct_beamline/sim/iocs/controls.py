@@ -33,7 +33,7 @@ class Controls(PVGroup):
         Such as ``XRDCT:SIM:``.
     state, clock:
         The beamline and its time.
-    cell, sample:
+    cell, in_beam:
         The cycler, and what the beam sees of it.
     """
 
@@ -47,23 +47,23 @@ class Controls(PVGroup):
     arm_delay = pvproperty(name="ArmDelay", value=0.0, units="s", doc="The detector arms so much later")
 
     def __init__(
-        self, prefix: str, *, state: BeamlineState, clock: Clock, cell: Cell, sample: CellInBeam
+        self, prefix: str, *, state: BeamlineState, clock: Clock, cell: Cell, in_beam: CellInBeam
     ) -> None:
         super().__init__(prefix)
-        self._state, self._clock, self._cell, self._sample = state, clock, cell, sample
+        self._state, self._clock, self._cell, self._in_beam = state, clock, cell, in_beam
         self._monitors = state.monitors
 
     async def prepare(self) -> None:
         """Show the options' values, before the server starts."""
         await publish(self.time_scale, self._cell.programme.time_scale)
         if self._monitors.steady:
-            self._sample.freeze(on=True)
+            self._in_beam.freeze(on=True)
             await publish(self.freeze, "On")
 
     async def run(self) -> None:
         """Publish ten times a second what changes by itself."""
         while True:
-            await publish(self.lithium_content, self._sample.lithium_content(self._clock()))
+            await publish(self.lithium_content, self._in_beam.lithium_content(self._clock()))
             await publish(self.drop_frame, self._state.faults.drop_frame)
             await asyncio.sleep(PERIOD_S)
 
@@ -85,7 +85,7 @@ class Controls(PVGroup):
     @freeze.putter
     async def freeze(self, instance: Any, value: str) -> None:
         """Hold what the frames depend on besides positions."""
-        self._sample.freeze(value == "On")
+        self._in_beam.freeze(value == "On")
         self._state.monitors = replace(self._monitors, steady=value == "On")
 
     @beam_off.putter

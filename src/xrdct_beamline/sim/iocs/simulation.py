@@ -55,11 +55,11 @@ class Simulation:
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
         clock = time.monotonic
         cell = Cell(options.programme)
-        sample = CellInBeam(cell, clock)
+        in_beam = CellInBeam(cell, clock)
         state = BeamlineState(
             monitors=Monitors(seed=options.seed, steady=options.freeze),
             transmission=self.model.transmission,
-            lithium_content=sample.lithium_content,
+            lithium_content=in_beam.lithium_content,
         )
         p, seed = options.prefix, options.seed
         self.plugin = Hdf5Plugin(f"{p}PIL:HDF1:", shape=self.model.shape, executor=self.executor)
@@ -97,7 +97,7 @@ class Simulation:
             Beam(p, state=state, clock=clock, flux=options.flux),
             TriggerLine(f"{p}TRIG:", cell=cell, clock=clock, seed=seed),
             Potentiostat(f"{p}CELL:", cell=cell, clock=clock, seed=seed),
-            Controls(f"{p}SIM:", state=state, clock=clock, cell=cell, sample=sample),
+            Controls(f"{p}SIM:", state=state, clock=clock, cell=cell, in_beam=in_beam),
         ]
 
     @property

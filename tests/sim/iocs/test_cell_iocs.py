@@ -1,0 +1,186 @@
+"""Cycler, trigger line and the simulation's own handles, driven without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from xrdct_beamline.sim.beamline_state import BeamlineState, Exposure, Monitors
+from xrdct_beamline.sim.electrochemistry import Cell, CellProgramme
+from xrdct_beamline.sim.iocs.beam import Beam
+from xrdct_beamline.sim.iocs.controls import Controls
+from xrdct_beamline.sim.iocs.potentiostat import Potentiostat
+from xrdct_beamline.sim.iocs.sample import CellInBeam
+from xrdct_beamline.sim.iocs.trigger_line import TriggerLine
+
+#: 0.008 mA changes x by 1 in capacity_per_x_mAh / 0.008 hours.
+PROGRAMME = CellProgramme(start_x=0.2, end_x=0.9, pauses_at=(0.4,), pause_s=None, time_scale=1000.0)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.cell = Cell(PROGRAMME)
+        in_beam = CellInBeam(self.cell, self.clock)
+        self.state = BeamlineState(
+            monitors=Monitors(seed=1),
+            transmission=lambda rotation_deg, translation_mm: 1.0,
+            lithium_content=in_beam.lithium_content,
+        )
+        common: dict[str, Any] = {"clock": self.clock}
+        self.controls = Controls("T:SIM:", state=self.state, cell=self.cell, in_beam=in_beam, **common)
+        self.line = TriggerLine("T:TRIG:", cell=self.cell, seed=1, **common)
+        self.potentiostat = Potentiostat("T:CELL:", cell=self.cell, seed=1, **common)
+        self.beam = Beam("T:", state=self.state, flux=1e11, **common)
+
+    def clock(self) -> float:
+        return self.now_s
+
+    @property
+    def to_pause_s(self) -> float:
+        return 0.2 / PROGRAMME.x_per_lab_s
+
+
+def run(scenario: Callable[[Bench], Awaitable[None]]) -> None:
+    async def prepared() -> None:
+        bench = Bench()
+        await bench.controls.prepare()
+        groups = (bench.controls, bench.line, bench.potentiostat, bench.beam)
+        tasks = [asyncio.create_task(group.run()) for group in groups]
+        await asyncio.wait_for(scenario(bench), 5)
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    asyncio.run(prepared())
+
+
+async def published() -> None:
+    await asyncio.sleep(0.15)
+
+
+def test_programme_runs_pauses_and_goes_on_at_done() -> None:
+    async def scenario(bench: Bench) -> None:
+        assert bench.controls.time_scale.value == 1000.0
+        await bench.controls.cell_run.write("Run")
+        bench.now_s += bench.to_pause_s / 2
+        await published()
+        assert bench.potentiostat.step.value == "discharge"
+        assert bench.potentiostat.current.value == pytest.approx(-0.008, abs=1e-4)
+        assert bench.controls.lithium_content.value == pytest.approx(0.3)
+        assert bench.line.level.value < 0.1
+
+        bench.now_s += bench.to_pause_s
+        await published()
+        assert bench.potentiostat.step.value == "pause"
+        assert bench.line.level.value > 3.0
+
+        await bench.line.done.write("High")
+        bench.now_s += 1.0
+        await published()
+        assert bench.potentiostat.step.value == "discharge"
+        assert bench.line.level.value < 0.1
+
+    run(scenario)
+
+
+def test_done_that_is_high_already_is_no_edge() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.line.done.write("High")
+        await bench.controls.cell_run.write("Run")
+        bench.now_s += 2 * bench.to_pause_s
+        await bench.line.done.write("High")
+        bench.now_s += 1.0
+        assert bench.cell.at(bench.now_s).step == "pause"
+        await bench.line.done.write("Low")
+        await bench.line.done.write("High")
+        bench.now_s += 1.0
+        assert bench.cell.at(bench.now_s).step == "discharge"
+
+    run(scenario)
+
+
+def test_stopped_programme_rests() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.controls.cell_run.write("Run")
+        bench.now_s += bench.to_pause_s / 2
+        await bench.controls.cell_run.write("Stop")
+        bench.now_s += bench.to_pause_s
+        await published()
+        assert bench.potentiostat.step.value == "rest"
+        assert bench.controls.lithium_content.value == pytest.approx(0.3)
+
+    run(scenario)
+
+
+def test_time_scale_holds_from_the_next_run_and_must_be_positive() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.controls.time_scale.write(0.0)
+        assert bench.controls.time_scale.value == 1000.0
+        await bench.controls.time_scale.write(10.0)
+        assert bench.cell.programme.time_scale == 1000.0
+        await bench.controls.cell_run.write("Run")
+        assert bench.cell.programme.time_scale == 10.0
+
+    run(scenario)
+
+
+def test_frozen_frames_depend_on_positions_alone() -> None:
+    def exposed(bench: Bench) -> Any:
+        return bench.state.frame_state(Exposure(number=0, start_s=bench.now_s, duration_s=0.01))
+
+    async def scenario(bench: Bench) -> None:
+        bench.state.shutter.set(True, 0.0)
+        await bench.controls.cell_run.write("Run")
+        bench.now_s += bench.to_pause_s / 4
+        await bench.controls.freeze.write("On")
+        first = exposed(bench)
+        bench.now_s += bench.to_pause_s / 4
+        assert exposed(bench) == first
+        assert first.i0 == 1.0
+        await bench.controls.freeze.write("Off")
+        assert exposed(bench).lithium_content > first.lithium_content
+        assert exposed(bench).i0 != 1.0
+
+    run(scenario)
+
+
+def test_faults_reach_the_beamline() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.state.shutter.set(True, 0.0)
+        await bench.controls.drop_frame.write(7)
+        await bench.controls.detector_hangs.write("On")
+        await bench.controls.arm_delay.write(0.5)
+        await bench.controls.beam_off.write("On")
+        faults = bench.state.faults
+        assert (faults.drop_frame, faults.detector_hangs, faults.arm_delay_s) == (7, True, 0.5)
+        bench.now_s += 1.0
+        await published()
+        assert bench.beam.i0.value == bench.beam.ring_current.value == bench.beam.flux.value == 0
+        await bench.controls.beam_off.write("Off")
+        bench.now_s += 1.0
+        await published()
+        assert bench.beam.i0.value == pytest.approx(2e6, rel=0.02)  # 10 ms of 2e8 per second
+        assert 199 < bench.beam.ring_current.value <= 200
+        faults.drop_frame = -1
+        await published()
+        assert bench.controls.drop_frame.value == -1
+
+    run(scenario)
+
+
+def test_shutter_reports_where_the_blade_is() -> None:
+    async def scenario(bench: Bench) -> None:
+        move = asyncio.create_task(bench.beam.shutter.write("Open"))
+        await asyncio.sleep(0.001)
+        assert bench.beam.shutter_is_open.value == "Closed"
+        await move
+        assert bench.beam.shutter_is_open.value == "Open"
+        assert bench.state.shutter.at(bench.now_s + 1)
+
+    run(scenario)
