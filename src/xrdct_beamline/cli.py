@@ -8,10 +8,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from xrdct_beamline.domain.errors import XrdctError
 
 __all__ = ["main"]
+
+Parser = argparse.ArgumentParser
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_demo(commands, common, configured) -> None:
+def _add_demo(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("demo", parents=[common], help="simulated beamline, whole experiment, live page")
     p.add_argument("--minutes", type=float, default=5.0, help="run time to stay within (default 5)")
     p.add_argument("--headless", action="store_true", help="do not open a browser")
@@ -78,7 +81,7 @@ def _demo(options: argparse.Namespace) -> int:
     return 0 if summary.complete else 1
 
 
-def _add_sim(commands, common, configured) -> None:
+def _add_sim(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("sim", parents=[configured], help="serve the simulated IOCs on loopback")
     p.add_argument("--list-pvs", action="store_true", help="print each process variable and end")
     p.add_argument("--seed", type=int, default=1, help="seed of the sample and its noise")
@@ -112,7 +115,7 @@ def _sim(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_shell(commands, common, configured) -> None:
+def _add_shell(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("shell", parents=[configured], help="IPython session at the beamline")
     p.add_argument("--no-live", action="store_true", help="do not start live processing and the page")
     p.set_defaults(run=_shell)
@@ -125,7 +128,7 @@ def _shell(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_live(commands, common, configured) -> None:
+def _add_live(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("live", parents=[configured], help="follow a run: process, write, show on a page")
     p.add_argument("journal", type=Path, nargs="?", help="journal to follow (default: the configuration's)")
     p.add_argument("--output", type=Path, help="folder of the processed files")
@@ -150,7 +153,7 @@ def _live(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_replay(commands, common, configured) -> None:
+def _add_replay(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser(
         "replay", parents=[configured], help="process a journal again, from its raw files"
     )
@@ -168,7 +171,7 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_integrate(commands, common, configured) -> None:
+def _add_integrate(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("integrate", parents=[common], help="frames in files to powder patterns")
     p.add_argument("frames", type=Path, nargs="+", help="CBF, TIFF, EDF or HDF5")
     p.add_argument("--poni", type=Path, required=True, help="calibration by pyFAI")
@@ -204,7 +207,7 @@ def _integrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_check(commands, common, configured) -> None:
+def _add_check(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("check", parents=[configured], help="what is wrong, and how to mend it")
     p.add_argument("--timeout", type=float, help="seconds to wait for the process variables")
     p.set_defaults(run=_check)

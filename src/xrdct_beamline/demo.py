@@ -128,6 +128,7 @@ def _start_processes(
     pauses = [f"{x:.4f}" for x in np.linspace(0.30, 0.90, options.n_pauses)]
     sim_arguments = ["sim", "--seed", str(options.seed), "--time-scale", "250", "--pause-at", *pauses]
     live_arguments = ["live", str(configuration.paths.journal), "--port", str(options.port)]
+    live_arguments += ["--output", str(configuration.paths.processed)]
     sim = ChildProcess(sim_arguments, output / "sim.log")
     stack.callback(sim.stop)
     live = ChildProcess(
@@ -181,13 +182,13 @@ def _summarise(
 ) -> DemoSummary:
     lines = list(_line_events(configuration.paths.journal))
     accepted = [line for line in lines if line["line_verdict"] == Verdict.ACCEPTED]
+    refused = [line for line in lines if line["line_verdict"] != Verdict.ACCEPTED]
     processed = sorted(configuration.paths.processed.glob("*.nxs"))
     summaries = [read_summary(path) for path in processed]
     return DemoSummary(
         frames_planned=options.n_pauses * configuration.scan.geometry().n_frames,
         frames_acquired=sum(line["line_captured"] for line in accepted),
-        frames_discarded=sum(line["line_captured"] for line in lines)
-        - sum(line["line_captured"] for line in accepted),
+        frames_discarded=sum(line["line_captured"] for line in refused),
         frames_integrated=sum(summary.frames_integrated for summary in summaries),
         lines_retaken=sum(line["line_verdict"] == Verdict.RETAKE for line in lines),
         slices=sum(summary.complete for summary in summaries),

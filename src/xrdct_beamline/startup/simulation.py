@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.sim.electrochemistry import CellProgramme
@@ -36,13 +37,15 @@ def sim_options(
         raise ConfigurationError(
             f"PONI file {poni} cannot be read ({error.strerror}); name one in [calibration]"
         ) from error
-    pauses = {} if pause_at is None else {"pauses_at": tuple(pause_at)}
+    programme = CellProgramme(time_scale=time_scale, pause_s=pause_s)
+    if pause_at is not None:
+        programme = replace(programme, pauses_at=tuple(pause_at))
     return SimOptions(
         prefix=prefix or configuration.beamline.prefix,
         seed=seed,
         poni=poni_text,
         detector=detector or configuration.calibration.detector,
-        programme=CellProgramme(time_scale=time_scale, pause_s=pause_s, **pauses),
+        programme=programme,
     )
 
 
