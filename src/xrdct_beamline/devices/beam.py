@@ -53,10 +53,16 @@ class Shutter(Device):
 
 
 class Beam(Device):
-    """Monitors and ring; each has a whole PV name of its own, since facilities name them freely."""
+    """Monitors, read anew each time, and ring.
 
-    i0 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i0}", kind="hinted", auto_monitor=True)
-    i1 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i1}", kind="normal", auto_monitor=True)
+    Parameters
+    ----------
+    i0, i1, current, flux:
+        Process variables, after the prefix: facilities name them freely.
+    """
+
+    i0 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i0}", kind="hinted")
+    i1 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i1}", kind="normal")
     current_mA = FormattedComponent(
         EpicsSignalRO, "{self.prefix}{self._current}", kind="normal", auto_monitor=True
     )

@@ -34,6 +34,8 @@ class BeamlineSettings:
         +1 if the stage's axis runs along the sample's (DESIGN §4), −1 if against it.
     minimum_current_mA:
         Ring current below which no line is started.
+    minimum_i0:
+        Upstream counts in a gate that mean no beam, or fewer.
     """
 
     translation: str = "m1"
@@ -54,6 +56,7 @@ class BeamlineSettings:
     rotation_tolerance_deg: float = 0.005
     vertical_tolerance_mm: float = 2e-3
     minimum_current_mA: float = 0.0
+    minimum_i0: float = 0.0
     line_limits: LineLimits = field(default_factory=LineLimits)
     trigger_settings: TriggerSettings = field(default_factory=TriggerSettings)
 
@@ -85,6 +88,11 @@ class Beamline:
         return tuple(
             device for item in fields(self) if isinstance(device := getattr(self, item.name), Device)
         )
+
+    @property
+    def needed_for_lines(self) -> tuple[Device, ...]:
+        """Devices without which no line can be taken; the cell's recorder is not among them."""
+        return self.translation, self.rotation, self.detector, self.compare, self.shutter, self.beam
 
     @property
     def baseline(self) -> tuple[Device, ...]:

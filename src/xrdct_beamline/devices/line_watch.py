@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from xrdct_beamline.domain.errors import LineFailed
-
-__all__ = ["AcquisitionMode", "LineInterrupted", "LineLimits", "LineOutcome", "LineProgress", "LineRequest"]
+__all__ = ["AcquisitionMode", "LineLimits", "LineOutcome", "LineProgress", "LineRequest"]
 
 LONGEST_WAIT_S = 60.0
 
@@ -17,10 +15,6 @@ class AcquisitionMode(StrEnum):
 
     FLY = "fly"  # the position compare, one pulse per frame
     STEP = "step"  # `trigger`, one internal exposure per call
-
-
-class LineInterrupted(LineFailed):
-    """A line that was given up for a pause, not for a fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +120,8 @@ class LineProgress:
         self.has_armed = self.has_armed or is_armed
 
     def note_captured(self, count: int, now_s: float) -> None:
-        """Take note of the number of frames in the file."""
-        if self.has_opened and count != self.captured:
+        """Take note of the number of frames in the file, which only grows."""
+        if self.has_opened and count > self.captured:
             self.captured, self.changed_s = count, now_s
 
     def expect_completion(self, now_s: float) -> None:
@@ -149,11 +143,6 @@ class LineProgress:
         """Whether the file is closed and the detector idle."""
         may_be_busy = self.has_acquired and not self.is_idle
         return self.has_closed and not may_be_busy
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the line is over with all of its frames."""
-        return self.is_over and self.captured >= self.request.n_frames
 
     def problem(self, now_s: float) -> str:
         """Return why the line should be given up, or an empty string."""
@@ -181,7 +170,8 @@ class LineProgress:
     def _patience_s(self) -> float:
         if self.captured >= self.request.n_frames:
             return self.limits.close_s
-        is_running = self.captured > 0 and self.request.mode is AcquisitionMode.FLY
+        # in step mode the last frame has been read out when somebody asks for completion
+        is_running = self.captured > 0 or self.request.mode is AcquisitionMode.STEP
         return max(self.limits.stall_s, 3 * self.request.period_s) if is_running else float("inf")
 
     def _stall(self, now_s: float) -> str:

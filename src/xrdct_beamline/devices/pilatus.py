@@ -17,7 +17,7 @@ from xrdct_beamline.domain.documents import IMAGE
 from xrdct_beamline.domain.errors import LineFailed
 
 from ._status import finished, put_if_connected, settle, write_changed
-from .line_watch import AcquisitionMode, LineInterrupted, LineLimits, LineOutcome, LineProgress, LineRequest
+from .line_watch import AcquisitionMode, LineLimits, LineOutcome, LineProgress, LineRequest
 from .pilatus_records import PilatusCamera, PilatusFile
 
 __all__ = ["Pilatus"]
@@ -56,6 +56,13 @@ class Pilatus(Device):
 
     A line that was given up for a pause (``pause``, or ``stop(success=True)``) fails its status only at
     ``resume``: a status that fails before that would end a suspension at once.
+
+    Attributes
+    ----------
+    outcome:
+        Of the latest line.
+    interruptions:
+        Pauses so far; a plan compares it before and after a line.
     """
 
     cam = Component(PilatusCamera, "cam1:")
@@ -64,6 +71,7 @@ class Pilatus(Device):
     def __init__(self, prefix: str, *, name: str, limits: LineLimits | None = None, **kwargs: Any) -> None:
         self.limits = limits or LineLimits()
         self.outcome: LineOutcome | None = None
+        self.interruptions = 0
         self._request: LineRequest | None = None
         self._flight: _Flight | None = None
         self._uncollected: LineOutcome | None = None
@@ -150,6 +158,7 @@ class Pilatus(Device):
 
     def pause(self) -> None:
         """Give up the line in flight; the plan hears of it when it goes on."""
+        self.interruptions += 1
         self.stop(success=True)
 
     def resume(self) -> None:
@@ -253,8 +262,7 @@ class Pilatus(Device):
             settle(flight.done)
             return
         logger.warning("%s: %s", self.name, problem)
-        kind = LineFailed if flight.may_fail.is_set() else LineInterrupted
-        error = kind(
+        error = LineFailed(
             f"{self.name} took {outcome.captured} of {flight.progress.request.n_frames} frames: {problem}; "
             "the line can be repeated"
         )
@@ -263,16 +271,27 @@ class Pilatus(Device):
         settle(flight.done, error)
 
     def _wait(self, flight: _Flight) -> str:
-        """Return why the line has to be given up, or an empty string once it is complete."""
+        """Return why the line has to be given up, or an empty string once it is over."""
         progress = flight.progress
+        problem = self._wait_for(flight, lambda: progress.has_closed)
+        if problem:
+            return problem
+        try:  # monitors of two variables may come in either order
+            captured = int(self.file.num_captured.get(use_monitor=False))
+        except TimeoutError as error:
+            return f"its file writer does not answer ({error})"
+        flight.note(lambda progress: progress.note_captured(captured, time.monotonic()))
+        return self._wait_for(flight, lambda: progress.is_over)
+
+    def _wait_for(self, flight: _Flight, is_reached: Callable[[], bool]) -> str:
         with flight.news:
-            while not progress.is_complete:
+            while not is_reached():
                 now_s = time.monotonic()
-                if problem := progress.problem(now_s):
+                if problem := flight.progress.problem(now_s):
                     return problem
-                if progress.is_ready and not flight.started.done:
+                if flight.progress.is_ready and not flight.started.done:
                     settle(flight.started)
-                flight.news.wait(progress.due_s(now_s))
+                flight.news.wait(flight.progress.due_s(now_s))
         return ""
 
     def _wait_until_over(self, flight: _Flight) -> None:

@@ -1,0 +1,151 @@
+"""A slice in each pause of a cycling cell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from bluesky import plan_stubs as bps
+from bluesky import preprocessors as bpp
+from bluesky.utils import FailedStatus, MsgGenerator, WaitForTimeoutError, short_uid
+
+from xrdct_beamline.devices.beamline import Beamline
+from xrdct_beamline.devices.trigger_line import TriggerLine
+from xrdct_beamline.domain.documents import CELL, SCHEMA_VERSION, Role
+from xrdct_beamline.domain.errors import ConfigurationError
+
+from .stubs import cause, close_failed, read_event, shared_future
+
+__all__ = ["TRIGGER", "check_loop", "operando"]
+
+logger = logging.getLogger(__name__)
+
+#: Stream of the series' run: one event per pause of the cell, when its edge has been seen.
+TRIGGER = "trigger"
+
+SERIES = "series"  # run key: the slices' runs are nested in this one
+LOW, HIGH = 0, 1
+DONE_PULSE_S = 0.1
+PAUSE_POLL_S = 1.0  # an operator's pause waits no longer than this while the cell is waited for
+
+
+def operando(
+    beamline: Beamline,
+    scan: Callable[[int, str], MsgGenerator[Any]],
+    n_pauses: int,
+    *,
+    timeout_s: float,
+    done_pulse: bool = True,
+    pause_s: float | None = None,
+    scan_s: float | None = None,
+    md: Mapping[str, Any] | None = None,
+) -> MsgGenerator[str]:
+    """Wait for each pause of the cell, scan in it, and return the uid of the series' run.
+
+    READY is high while a pause is waited for, BUSY while a scan runs; DONE is pulsed after it.
+
+    Parameters
+    ----------
+    scan:
+        Called with the number of the pause and the series' uid; a plan with a run of its own.
+    timeout_s:
+        How long to wait for each pause.
+    done_pulse:
+        Whether the cycler waits for DONE (closed loop).
+    pause_s, scan_s:
+        For a cycler that waits a fixed time (open loop), that time, and how long a scan takes.
+
+    Raises
+    ------
+    ConfigurationError
+        Before anything starts, if a scan cannot finish within the pause.
+    TriggerError
+        If the line is high before anybody waits, invalid, or does not rise in time.
+    """
+    check_loop(n_pauses, done_pulse=done_pulse, pause_s=pause_s, scan_s=scan_s)
+    trigger, of_series = beamline.trigger, partial(bpp.set_run_key_wrapper, run=SERIES)
+    start = {
+        "plan_name": "operando",
+        "num_pauses": n_pauses,
+        **(md or {}),
+        "xrdct": {"schema": SCHEMA_VERSION, "role": str(Role.SERIES)},
+    }
+    release_timeout_s = timeout_s if pause_s is None else pause_s + timeout_s
+
+    @bpp.stage_decorator([trigger])
+    def series() -> MsgGenerator[str]:
+        yield from bps.mv(trigger.timeout_s, timeout_s, trigger.release_timeout_s, release_timeout_s)
+        uid = yield from of_series(bps.open_run(start))
+        yield from of_series(
+            bpp.contingency_wrapper(pauses(uid), except_plan=close_failed, else_plan=bps.close_run)
+        )
+        return str(uid)
+
+    def pauses(uid: str) -> MsgGenerator[None]:
+        yield from bps.monitor(beamline.cell, name=CELL)
+        for index in range(n_pauses):
+            yield from _wait_for_pause(trigger)
+            yield from read_event([trigger], TRIGGER)
+            yield from bps.mv(trigger.ready, LOW, trigger.busy, HIGH)
+            yield from bpp.set_run_key_wrapper(scan(index, uid), f"slice {index}")
+            yield from bps.mv(trigger.busy, LOW)
+            if done_pulse:
+                yield from _pulse(trigger)
+            yield from _release(trigger, is_last=index == n_pauses - 1)
+        yield from bps.unmonitor(beamline.cell)
+
+    return (yield from series())
+
+
+def check_loop(n_pauses: int, *, done_pulse: bool, pause_s: float | None, scan_s: float | None) -> None:
+    """Refuse a series that cannot work out."""
+    if n_pauses < 1:
+        raise ConfigurationError(f"n_pauses is {n_pauses}; a series takes at least 1")
+    if pause_s is None:
+        if not done_pulse:
+            raise ConfigurationError(
+                "without a DONE pulse the cycler waits a fixed time: say how long (pause_s) and what a scan "
+                "takes (scan_s)"
+            )
+        return
+    if scan_s is None:
+        raise ConfigurationError("pause_s is given without scan_s; slice_duration_s estimates it")
+    if scan_s > pause_s:
+        raise ConfigurationError(
+            f"a scan takes about {scan_s:.0f} s and the cell waits {pause_s:.0f} s; "
+            "take fewer lines or frames, or let the cycler wait longer"
+        )
+
+
+def _wait_for_pause(trigger: TriggerLine) -> MsgGenerator[None]:
+    """Arm, and wait for the edge; an operator's pause finds a checkpoint every second."""
+    try:
+        status = yield from bps.trigger(trigger, group=short_uid("pause"))
+        waits = [shared_future(status)]
+        while not status.done:
+            yield from bps.checkpoint()
+            try:
+                yield from bps.wait_for(waits, timeout=PAUSE_POLL_S)
+            except WaitForTimeoutError:
+                continue
+        yield from bps.null()
+    except FailedStatus as error:
+        raise cause(error) from error
+    logger.info("the cell has paused (edge at %.3f s)", trigger.edge_s.get())
+
+
+def _pulse(trigger: TriggerLine) -> MsgGenerator[None]:
+    """Tell the cycler to go on."""
+    yield from bps.mv(trigger.done, HIGH)
+    yield from bps.sleep(DONE_PULSE_S)
+    yield from bps.mv(trigger.done, LOW)
+
+
+def _release(trigger: TriggerLine, *, is_last: bool) -> MsgGenerator[None]:
+    """Disarm, and unless it was the last pause wait until the level is low again."""
+    try:
+        yield from bps.abs_set(trigger, "released", wait=not is_last)
+    except FailedStatus as error:
+        raise cause(error) from error
