@@ -1,0 +1,129 @@
+"""Reading processed files, finished or growing."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from xrdct_beamline.domain.errors import DataError
+
+__all__ = ["LineStatus", "ProcessedSlice", "ProcessedSummary", "read_processed", "read_slice", "read_summary"]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+class LineStatus(IntEnum):
+    """What the file holds of a line."""
+
+    AWAITED = 0
+    DONE = 1
+    BAD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessedSummary:
+    """Counts of a processed file."""
+
+    run_uid: str
+    state_index: int | None
+    complete: bool
+    status: str
+    exit_status: str
+    lines_planned: int
+    lines_done: int
+    lines_bad: int
+    lines_retaken: int
+    frames_planned: int
+    frames_integrated: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessedSlice:
+    """A slice as it was written, ``(y, x, bin)``, and its sinogram, ``(rotation, translation, bin)``."""
+
+    intensity: FloatArray
+    sigma: FloatArray
+    sinogram: FloatArray
+    radial: FloatArray
+    unit: str
+    step_mm: float
+    extent_mm: tuple[float, float, float, float]
+
+
+def read_summary(path: Path | str) -> ProcessedSummary:
+    """Return the counts of a processed file, finished or not.
+
+    Raises
+    ------
+    DataError
+        If it is not there, damaged, or no processed file.
+    """
+    with _reading(path) as entry:
+        status = entry["lines/status"][()]
+        is_finished, is_complete = bool(entry["finished"][()]), bool(entry["complete"][()])
+        state_index = int(entry["state_index"][()])
+        return ProcessedSummary(
+            run_uid=entry["run_uid"][()].decode(),
+            state_index=None if state_index < 0 else state_index,
+            complete=is_finished and is_complete,
+            status=("complete" if is_complete else "partial") if is_finished else "running",
+            exit_status=entry["exit_status"][()].decode(),
+            lines_planned=int(status.size),
+            lines_done=int((status == LineStatus.DONE).sum()),
+            lines_bad=int((status == LineStatus.BAD).sum()),
+            lines_retaken=int(entry["lines_retaken"][()]),
+            frames_planned=int(entry["sinogram/measured"].size),
+            frames_integrated=int(entry["sinogram/measured"][()].sum()),
+        )
+
+
+def read_processed(path: Path | str) -> ProcessedSlice:
+    """Return slice and sinogram of a processed file.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, damaged, or holds no slice yet.
+    """
+    with _reading(path) as entry:
+        group = entry["slice"]
+        if not group["covered_deg"][()] > 0:
+            raise DataError(
+                f"the processed file {path} holds no slice yet; wait for its end, or replay the run"
+            )
+        x_mm, y_mm = group["x"][()], group["y"][()]
+        step_mm = float(x_mm[1] - x_mm[0])
+        half = step_mm / 2
+        return ProcessedSlice(
+            intensity=group["intensity"][()],
+            sigma=group["intensity_errors"][()],
+            sinogram=entry["sinogram/intensity"][()],
+            radial=group["radial"][()],
+            unit=entry["unit"][()].decode(),
+            step_mm=step_mm,
+            extent_mm=(
+                float(x_mm[0] - half), float(x_mm[-1] + half), float(y_mm[-1] - half), float(y_mm[0] + half),
+            ),
+        )  # fmt: skip
+
+
+def read_slice(path: Path | str) -> tuple[FloatArray, FloatArray, tuple[float, float, float, float]]:
+    """Return intensity ``(y, x, bin)``, bin centres and edges of the slice in mm, as `read_processed`."""
+    found = read_processed(path)
+    return found.intensity, found.radial, found.extent_mm
+
+
+@contextlib.contextmanager
+def _reading(path: Path | str) -> Any:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file["entry"]
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path} is no processed file, or a damaged one: {error}") from error
