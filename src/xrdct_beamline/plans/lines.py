@@ -122,17 +122,16 @@ def fly_line(beamline: Beamline, line: LinePlan, attempt: Attempt) -> MsgGenerat
     attempt.started_s = time.time()
     crossing = attempt.keep((yield from bps.abs_set(translation, path.end_mm, group=f"{group}-move")))
     yield from _do(attempt, bps.complete(detector, group=group), group)
-    yield from _do(attempt, bps.trigger(compare, group=group), group)
     attempt.ended_s = time.time()
-
-    attempt.rotation_deg = beamline.rotation.position
+    leaving = yield from _leave(beamline, line, attempt, f"{group}-move")
+    yield from _do(attempt, bps.trigger(compare, group=group), group)
     reading = yield from bps.read(compare)
     attempt.pulses = int(reading[compare.produced.name]["value"])
     attempt.position_mm, attempt.i0, attempt.i1 = (
         np.asarray(reading[signal.name]["value"], dtype=float)
         for signal in (compare.position_mm, compare.i0, compare.i1)
     )
-    yield from _wind_up(beamline, line, attempt, [crossing], f"{group}-move")
+    yield from _hand_on(beamline, attempt, [crossing, *leaving], f"{group}-move")
 
 
 def step_line(beamline: Beamline, line: LinePlan, attempt: Attempt) -> MsgGenerator[None]:
@@ -153,8 +152,8 @@ def step_line(beamline: Beamline, line: LinePlan, attempt: Attempt) -> MsgGenera
         attempt.position_mm, attempt.i0, attempt.i1 = np.asarray(points, dtype=float).T
     yield from _do(attempt, bps.complete(detector, group=group), group)
     attempt.ended_s = time.time()
-    attempt.rotation_deg = beamline.rotation.position
-    yield from _wind_up(beamline, line, attempt, [], f"{group}-move")
+    leaving = yield from _leave(beamline, line, attempt, f"{group}-move")
+    yield from _hand_on(beamline, attempt, leaving, f"{group}-move")
 
 
 def _arm_on_the_way(
@@ -176,18 +175,26 @@ def _arm_on_the_way(
     yield from wait_until_done([armed], group)
 
 
-def _wind_up(
-    beamline: Beamline, line: LinePlan, attempt: Attempt, moves: list[StatusBase], group: str
-) -> MsgGenerator[None]:
-    """Close the shutter, hand on the file, turn to the next line while the translation runs down."""
-    began_s = time.monotonic()
+def _leave(
+    beamline: Beamline, line: LinePlan, attempt: Attempt, group: str
+) -> MsgGenerator[list[StatusBase]]:
+    """Close the shutter, and turn to the next line while the translation runs down."""
+    attempt.rotation_deg = beamline.rotation.position
+    leaving = [attempt.keep((yield from bps.abs_set(beamline.shutter, ShutterState.CLOSED, group=group)))]
     if line.next_rotation_deg is not None:
-        moves.append((yield from bps.abs_set(beamline.rotation, line.next_rotation_deg, group=group)))
-    for device, state in ((beamline.shutter, ShutterState.CLOSED), (beamline.compare, False)):
-        moves.append((yield from bps.abs_set(device, state, group=group)))
-    attempt.statuses.extend(moves)
+        turn = yield from bps.abs_set(beamline.rotation, line.next_rotation_deg, group=group)
+        leaving.append(attempt.keep(turn))
+    return leaving
+
+
+def _hand_on(
+    beamline: Beamline, attempt: Attempt, leaving: list[StatusBase], group: str
+) -> MsgGenerator[None]:
+    """Emit the file, and wait until everything stands."""
+    disarmed = attempt.keep((yield from bps.abs_set(beamline.compare, False, group=group)))
     yield from bps.collect(beamline.detector, name=PRIMARY)
-    yield from wait_until_done(moves, group)
+    began_s = time.monotonic()
+    yield from wait_until_done([*leaving, disarmed], group)
     attempt.settling_s = time.monotonic() - began_s
 
 
