@@ -151,18 +151,26 @@ class DetectorGeometry:
         geometry._init_from_poni(self._poni)  # noqa: SLF001 - the public load() only takes files
         return geometry
 
+    @cached_property
+    def _geometry(self) -> Geometry:
+        return self.pyfai()
+
+    def release(self) -> None:
+        """Drop the images that pyFAI keeps (100 MB for a 2M detector); they are made anew when asked for."""
+        self.__dict__.pop("_geometry", None)
+
     def radial(self, unit: str = "2th_deg") -> FloatArray:
         """Return the radial position of each pixel centre, shape ``(row, column)``."""
         check_unit(unit)
-        return np.asarray(self.pyfai().center_array(self.shape, unit=unit), dtype=np.float64)
+        return np.array(self._geometry.center_array(self.shape, unit=unit), dtype=np.float64)
 
     def azimuth_rad(self) -> FloatArray:
         """Return the azimuth of each pixel centre in [-π, π], shape ``(row, column)``."""
-        return np.asarray(self.pyfai().center_array(self.shape, unit="chi_rad"), dtype=np.float64)
+        return np.array(self._geometry.center_array(self.shape, unit="chi_rad"), dtype=np.float64)
 
     def solid_angle(self) -> FloatArray:
         """Return each pixel's solid angle relative to that at normal incidence."""
-        return np.asarray(self.pyfai().solidAngleArray(self.shape), dtype=np.float64)
+        return np.array(self._geometry.solidAngleArray(self.shape), dtype=np.float64)
 
     def polarisation(self, factor: float) -> FloatArray:
         """Return each pixel's polarisation factor for a degree of horizontal polarisation in [-1, 1]."""
@@ -170,7 +178,7 @@ class DetectorGeometry:
             raise CalibrationError(
                 f"the polarisation is {factor:g}; it must lie between -1 (vertical) and 1 (horizontal)"
             )
-        return np.asarray(self.pyfai().polarization(self.shape, factor=factor), dtype=np.float64)
+        return np.array(self._geometry.polarization(self.shape, factor=factor), dtype=np.float64)
 
 
 def check_unit(unit: str) -> None:

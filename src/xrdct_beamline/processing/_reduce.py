@@ -1,0 +1,150 @@
+"""Runs the kernels over a frame, on as many threads as it is given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._estimators import N_COLUMNS, Plan
+from ._rings import Rings
+from ._ringwise import estimate_rings, scatter, scatter_dark
+from ._tables import CLASSES, estimate_tables, fill_table, sort_tail
+
+__all__ = ["Reducer", "Rows"]
+
+Rows = npt.NDArray[np.float64]
+
+#: More large counts than this share of the pixels, and a frame is not one of small counts.
+_TAIL_SHARE = 16
+
+
+class _Workspace:
+    """Memory that one frame needs while it is reduced."""
+
+    def __init__(self, rings: Rings, n_threads: int) -> None:
+        room = max(rings.ring.size // _TAIL_SHARE, 64)
+        self.tables = np.zeros((n_threads, (rings.n_rings + 1) * CLASSES), np.uint64)
+        self.tails = np.empty((n_threads, room), np.int32)
+        self.tail = np.empty(room * n_threads, np.int32)
+        self.tail_start = np.empty(rings.n_rings + 1, np.int64)
+        self._buffers: dict[type[np.floating[Any]], npt.NDArray[Any]] = {}
+
+    def buffer(self, size: int, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
+        """Return room for a frame in ring order."""
+        if dtype not in self._buffers:
+            self._buffers[dtype] = np.empty(size, dtype)
+        return self._buffers[dtype]
+
+
+class Reducer:
+    """Frames to rows of results, with the memory for it kept between frames.
+
+    Safe to call from several threads: each call takes a workspace of its own.
+    """
+
+    def __init__(
+        self,
+        rings: Rings,
+        dark: npt.NDArray[np.float64] | None,
+        plan: Plan,
+    ) -> None:
+        self._rings = rings
+        self._dark = None if dark is None else dark.ravel()
+        self._plan = plan
+        self._free: dict[int, list[_Workspace]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, frame: npt.NDArray[Any], pool: ThreadPoolExecutor | None, n_threads: int) -> Rows:
+        """Reduce a flat frame on ``n_threads`` threads of a pool, or here if there is none."""
+        workspace = self._take(n_threads)
+        try:
+            rows = np.empty((self._rings.n_rings, N_COLUMNS))
+            run = _runner(pool)
+            if self._counts_are_small(frame) and self._by_tables(frame, workspace, run, n_threads, rows):
+                return rows
+            self._by_rings(frame, workspace, run, n_threads, rows)
+            return rows
+        finally:
+            with self._lock:
+                self._free.setdefault(n_threads, []).append(workspace)
+
+    def _take(self, n_threads: int) -> _Workspace:
+        with self._lock:
+            free = self._free.get(n_threads)
+            return free.pop() if free else _Workspace(self._rings, n_threads)
+
+    def _counts_are_small(self, frame: npt.NDArray[Any]) -> bool:
+        """Whether the tables are worth a try, judged by a few thousand pixels."""
+        if frame.dtype != np.int32 or self._dark is not None or not self._rings.can_be_packed:
+            return False
+        step = max(frame.size // 4096, 1)
+        large = np.count_nonzero(frame[::step] >= CLASSES)
+        return bool(large * step * _TAIL_SHARE * 2 < frame.size)
+
+    def _by_tables(
+        self, frame: npt.NDArray[Any], w: _Workspace, run: _Run, n_threads: int, rows: Rows
+    ) -> bool:
+        rings = self._rings
+        words, offset, step = rings.packed
+        pieces = pairwise(np.linspace(0, frame.size, n_threads + 1).astype(int))
+        lengths = run(
+            [
+                (fill_table, (frame, words, a, b, rings.n_rings, w.tables[t], w.tails[t]))
+                for t, (a, b) in enumerate(pieces)
+            ]
+        )
+        if min(lengths) < 0:
+            w.tables[:] = 0
+            return False
+        tail = np.concatenate([w.tails[t, :length] for t, length in enumerate(lengths)])
+        sort_tail(tail, tail.size, words, rings.n_rings, w.tail_start, w.tail)
+        shared = (offset, step, rings.deficit, frame, words, w.tail, w.tail_start, self._plan, rows)
+        shares = pairwise(np.linspace(0, rings.n_rings, n_threads + 1).astype(int))
+        run([(estimate_tables, (w.tables, a, b, *shared)) for a, b in shares])
+        return True
+
+    def _by_rings(
+        self, frame: npt.NDArray[Any], w: _Workspace, run: _Run, n_threads: int, rows: Rows
+    ) -> None:
+        rings, dark = self._rings, self._dark
+        wide = frame.dtype == np.float64 or dark is not None
+        buffer = w.buffer(rings.order.size, np.float64 if wide else np.float32)
+        place, start = rings.place, rings.start
+        pieces = pairwise(np.linspace(0, frame.size, n_threads + 1).astype(int))
+        if dark is None:
+            run([(scatter, (frame, place, a, b, buffer)) for a, b in pieces])
+        else:
+            run([(scatter_dark, (frame, dark, place, a, b, buffer)) for a, b in pieces])
+        edges = np.searchsorted(start, np.linspace(0, start[-1], n_threads + 1))  # shares of equal pixels
+        edges[0], edges[-1] = 0, rings.n_rings
+        norm, corrected = rings.norm_in_order, rings.norm is not None
+        run(
+            [
+                (estimate_rings, (buffer, norm, start, a, b, corrected, self._plan, rows))
+                for a, b in pairwise(edges)
+            ]
+        )
+
+
+_Task = tuple[Callable[..., Any], tuple[Any, ...]]
+_Run = Callable[[Sequence[_Task]], list[Any]]
+
+
+def _runner(pool: ThreadPoolExecutor | None) -> _Run:
+    """Return a function that runs tasks side by side and waits for them; the last one runs here."""
+
+    def run(tasks: Sequence[_Task]) -> list[Any]:
+        if pool is None or len(tasks) == 1:
+            return [function(*arguments) for function, arguments in tasks]
+        futures = [pool.submit(function, *arguments) for function, arguments in tasks[:-1]]
+        function, arguments = tasks[-1]
+        last = function(*arguments)
+        return [*(future.result() for future in futures), last]
+
+    return run

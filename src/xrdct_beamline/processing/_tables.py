@@ -1,0 +1,142 @@
+"""Frames of small counts: one table of counts per ring, filled in the order of memory.
+
+A frame of few counts per pixel needs no sort: per ring there is one cell for each of the counts
+0…63, holding how many pixels had it and the sum of their normalisations, both in one 64-bit word.
+The table of a thousand rings fits into a core's second-level cache. Larger counts go to a list.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from ._estimators import Plan, estimate_ring
+from ._trim import COUNTS, NORM, PIXELS, VALUE
+
+__all__ = ["CLASSES", "estimate_tables", "fill_table", "sort_tail"]
+
+Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint32]
+Tables = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.integer[Any]]
+Frame = npt.NDArray[np.int32]
+
+CLASSES = 64
+_SHIFT = 6  # log2(CLASSES)
+_PIXEL = np.uint64(1 << 40)  # one pixel: above 40 bits for the sum of 16-bit normalisations
+_NORMS = np.uint64((1 << 40) - 1)
+_PIXEL_BITS = np.uint64(40)
+_U6, _U16, _U64 = np.uint32(_SHIFT), np.uint32(16), np.uint32(CLASSES)
+_LEVEL = np.uint32(0xFFFF)
+
+_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_jit
+def fill_table(
+    frame: Frame, words: Words, first: int, last: int, n_rings: int, table: Tables, tail: Indices
+) -> int:
+    """Count the pixels ``first…last`` of a flat frame into a table of ``n_rings + 1`` rows.
+
+    The last row takes the pixels that never count. Indices of pixels with larger counts are put
+    into ``tail``; returns how many, or -1 if they do not fit: then this is not a frame of small counts.
+    """
+    n_tail = 0
+    sentinel = np.uint32(n_rings)
+    room = tail.size
+    for i in range(first, last):
+        count = np.uint32(frame[i])  # a negative count becomes a large one
+        word = words[i]
+        if count < _U64:
+            cell = np.uint64((word >> _U16) << _U6) + np.uint64(count)
+            table[cell] += _PIXEL + np.uint64(word & _LEVEL)
+        elif word >> _U16 != sentinel and frame[i] >= 0:
+            if n_tail == room:
+                return -1
+            tail[n_tail] = i
+            n_tail += 1
+    return n_tail
+
+
+@_jit
+def sort_tail(
+    tail: Indices, n_tail: int, words: Words, n_rings: int, start: Indices, ordered: Indices
+) -> None:
+    """Bring the list of one frame's large counts into ring order (a counting sort)."""
+    start[:] = 0
+    for j in range(n_tail):
+        start[(words[tail[j]] >> _U16) + 1] += 1
+    for r in range(n_rings):
+        start[r + 1] += start[r]
+    for j in range(n_tail):
+        r = words[tail[j]] >> _U16
+        ordered[start[r]] = tail[j]
+        start[r] += 1
+    for r in range(n_rings, 0, -1):
+        start[r] = start[r - 1]
+    start[0] = 0
+
+
+@_jit
+def _take_classes(tables: Tables, ring: int, offset: float, step: float, entries: Floats) -> int:
+    """Write a ring's classes that hold pixels as entries, ascending, and clear them; return how many."""
+    n = 0
+    for cell in range(ring * CLASSES, (ring + 1) * CLASSES):
+        word = np.uint64(0)
+        for t in range(tables.shape[0]):
+            word += tables[t, cell]
+            tables[t, cell] = 0
+        if word:
+            k, m = cell - ring * CLASSES, float(word >> _PIXEL_BITS)
+            entries[VALUE, n] = k
+            entries[PIXELS, n] = m
+            entries[COUNTS, n] = k * m
+            entries[NORM, n] = m * offset + step * float(word & _NORMS)
+            n += 1
+    return n
+
+
+@_jit
+def _append_tail(
+    tail: Indices, frame: Frame, words: Words, offset: float, step: float, n: int, entries: Floats
+) -> int:
+    """Append the pixels of large counts as entries of their own, in the order of corrected value."""
+    mean_norm = entries[NORM, :n].sum()
+    total = entries[PIXELS, :n].sum() + tail.size
+    corrected = np.empty(tail.size)
+    for j in range(tail.size):
+        w = offset + step * float(words[tail[j]] & _LEVEL)
+        mean_norm += w
+        corrected[j] = frame[tail[j]] / w
+    mean_norm /= total
+    for j in np.argsort(corrected):
+        entries[VALUE, n] = max(corrected[j] * mean_norm, CLASSES - 0.5)
+        entries[PIXELS, n] = 1.0
+        entries[COUNTS, n] = frame[tail[j]]
+        entries[NORM, n] = offset + step * float(words[tail[j]] & _LEVEL)
+        n += 1
+    return n
+
+
+@_jit
+def estimate_tables(
+    tables: Tables, first: int, last: int, offset: Floats, step: Floats, deficit: Floats,
+    frame: Frame, words: Words, tail: Indices, tail_start: Indices, plan: Plan, rows: Floats,
+) -> None:  # fmt: skip
+    """Estimate the rings ``first…last`` from the tables of one frame and clear their cells.
+
+    ``tail`` holds the pixels of larger counts in ring order, ring r's from ``tail_start[r]``.
+    """
+    longest = 0
+    for r in range(first, last):
+        longest = max(longest, tail_start[r + 1] - tail_start[r])
+    entries = np.empty((4, CLASSES + longest))
+    for r in range(first, last):
+        n = _take_classes(tables, r, offset[r], step[r], entries)
+        if tail_start[r + 1] > tail_start[r]:
+            of_ring = tail[tail_start[r] : tail_start[r + 1]]
+            n = _append_tail(of_ring, frame, words, offset[r], step[r], n, entries)
+        estimate_ring(entries, n, True, deficit[r], plan, rows[r])
