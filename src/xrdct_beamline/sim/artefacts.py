@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .detector import SimulatedDetector
 
-__all__ = ["Artefacts", "add_hot_pixels", "add_spots", "add_zingers"]
+__all__ = ["Artefacts", "SpinelPath", "add_hot_pixels", "add_spots", "add_zingers"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,44 +54,49 @@ class Artefacts:
         return cls(spots_per_mm=0.0, zingers_per_s=0.0, hot_pixels=False, flat_rms=0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class SpinelPath:
+    """Path through spinel along a ray, shape ``(depth, a)``, with its depths and lattice parameters."""
+
+    spinel_um: FloatArray
+    depth_mm: FloatArray
+    a_A: FloatArray
+
+
 def add_spots(
     frame: npt.NDArray[np.int32],
     detector: SimulatedDetector,
     settings: Artefacts,
-    spinel_um: FloatArray,
-    axes: tuple[FloatArray, FloatArray],
+    path: SpinelPath,
     photons: float,
-    grains: np.random.Generator,
-    noise: np.random.Generator,
+    generators: tuple[np.random.Generator, np.random.Generator],
 ) -> None:
     """Add the spots of single crystals along a ray to a frame, in place.
 
     Parameters
     ----------
-    spinel_um:
-        Path through spinel, shape ``(depth, a)``; ``axes`` are its depths in mm and a in Å.
+    path:
+        What the ray crosses.
     photons:
         That leave the sample, in the exposure.
-    grains:
-        Decides where spots lie: seeded by the ray alone, so that a grain is found again at every
-        state of charge, at the angle of its own lattice parameter.
-    noise:
-        Counting statistics: seeded by the whole frame.
+    generators:
+        The first decides where spots lie, and is seeded by the ray alone, so that a grain is found
+        again at every state of charge, at the angle of its own lattice parameter. The second is
+        the counting statistics, seeded by the whole frame.
     """
-    along, (depth_mm, a_A) = spinel_um.sum(axis=1), axes
+    along, (grains, noise) = path.spinel_um.sum(axis=1), generators
     if along.sum() <= 0:
         return
     for _ in range(grains.poisson(settings.spots_per_mm * 1e-3 * along.sum())):
         u_depth, u_a, u_azimuth, u_family, u_place = grains.random(5)
         strength = grains.exponential()
         depth = _pick(along, u_depth)
-        lattice = _pick(spinel_um[depth], u_a)
+        a_A = path.a_A[_pick(path.spinel_um[depth], u_a)]
         norm = _FAMILIES[_pick(_FAMILIES[:, 1], u_family), 0]
-        sine = 0.5 * detector.wavelength_A * math.sqrt(norm) / a_A[lattice]
-        step_mm = depth_mm[1] - depth_mm[0]
-        place = detector.pixel_of(
-            2.0 * math.asin(sine), 2.0 * math.pi * u_azimuth, depth_mm[depth] + (u_place - 0.5) * step_mm
-        )
+        sine = 0.5 * detector.wavelength_A * math.sqrt(norm) / a_A
+        step_mm = path.depth_mm[1] - path.depth_mm[0]
+        depth_mm = path.depth_mm[depth] + (u_place - 0.5) * step_mm
+        place = detector.pixel_of(2.0 * math.asin(sine), 2.0 * math.pi * u_azimuth, depth_mm)
         if place is not None:
             _add_spot(frame, place, photons * settings.spot_share * strength, settings.spot_sigma_px, noise)
 

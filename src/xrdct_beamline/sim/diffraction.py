@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import ConfigurationError
 
-from .artefacts import Artefacts, add_hot_pixels, add_spots, add_zingers
+from .artefacts import Artefacts, SpinelPath, add_hot_pixels, add_spots, add_zingers
 from .composition import Composition
 from .detector import BAD, GAP, SimulatedDetector, demo_poni
 from .electrode import Electrode
@@ -43,7 +43,7 @@ class Beam:
     """
 
     flux_photons_s: float = 1e11
-    filter_transmission: float = 0.004
+    filter_transmission: float = 0.005
     polarisation: float = 0.99
     tail_share: float = 0.01
 
@@ -206,8 +206,8 @@ class FrameRenderer:
         photons = self.beam.photons(state.exposure_s) * state.i0 * ray.transmission
         if settings.spots_per_mm > 0 and photons > 0:
             grains = np.random.default_rng(frame_key(self.seed, *state.position()))
-            axes = self._bank.depth_mm, self._bank.a_A
-            add_spots(frame, self.detector, settings, ray.spinel, axes, photons, grains, noise)
+            path = SpinelPath(ray.spinel, self._bank.depth_mm, self._bank.a_A)
+            add_spots(frame, self.detector, settings, path, photons, (grains, noise))
         if settings.hot_pixels:
             add_hot_pixels(frame, self.detector, state.exposure_s, noise)
         add_zingers(frame, settings.zingers_per_s * state.exposure_s, noise)

@@ -36,7 +36,7 @@ OUTSIDE, MATRIX = 0, 1
 PAPER_MEDIAN_RADIUS_MM = 0.004
 
 #: Agglomerates of this size are still seen by rays that sample the slice every 20 µm.
-DEMO_MEDIAN_RADIUS_MM = 0.045
+DEMO_MEDIAN_RADIUS_MM = 0.05
 
 #: Solid share of a particle; the rest is its pores.
 SOLID_FRACTION = 0.95
@@ -152,19 +152,10 @@ def rasterise(
     ConfigurationError
         If the disc does not fit into the chamber, or the pixel is not small against it.
     """
-    if not 0 < pixel_mm <= chamber_radius_mm / 10:
-        raise ConfigurationError(
-            f"pixel_mm is {pixel_mm:g}; it must be above 0, and at most {chamber_radius_mm / 10:g}"
-        )
-    if disc.radius_mm + math.hypot(disc.x_mm, disc.y_mm) > chamber_radius_mm:
-        raise ConfigurationError(
-            f"the disc of radius {disc.radius_mm:g} mm at ({disc.x_mm:g}, {disc.y_mm:g}) mm does not fit "
-            f"into the chamber of radius {chamber_radius_mm:g} mm"
-        )
+    _check_fit(disc, pixel_mm, chamber_radius_mm)
     n = 2 * math.ceil(chamber_radius_mm / pixel_mm)
     axis: FloatArray = (np.arange(n, dtype=np.float64) - (n - 1) / 2) * pixel_mm
-    labels = np.zeros((n, n), np.int32)
-    depth_mm = np.zeros((n, n), np.float32)
+    labels, depth_mm = np.zeros((n, n), np.int32), np.zeros((n, n), np.float32)
     regions = np.where(disc.margin_mm(axis[None, :], -axis[:, None]) > 0, MATRIX, OUTSIDE).astype(np.int32)
     owners, depths = [-1, -1], [0.0, 0.0]
     for number, particle in enumerate(particles):
@@ -189,6 +180,18 @@ def rasterise(
         region_particle=np.array(owners, np.int32),
         region_depth=np.array(depths),
     )
+
+
+def _check_fit(disc: Disc, pixel_mm: float, chamber_radius_mm: float) -> None:
+    if not 0 < pixel_mm <= chamber_radius_mm / 10:
+        raise ConfigurationError(
+            f"pixel_mm is {pixel_mm:g}; it must be above 0, and at most {chamber_radius_mm / 10:g}"
+        )
+    if disc.radius_mm + math.hypot(disc.x_mm, disc.y_mm) > chamber_radius_mm:
+        raise ConfigurationError(
+            f"the disc of radius {disc.radius_mm:g} mm at ({disc.x_mm:g}, {disc.y_mm:g}) mm does not fit "
+            f"into the chamber of radius {chamber_radius_mm:g} mm"
+        )
 
 
 def _window(particle: Particle, axis: FloatArray) -> tuple[slice, slice]:
