@@ -1,15 +1,39 @@
-"""Compiled back-projection of filtered lines into all channels."""
+"""Compiled back-projection of filtered lines into all channels.
+
+The inner loops index the arrays directly and with unsigned integers: a view per pixel costs two
+atomic reference counts, a signed index a test for wrapping, and either is dearer than 64 channels.
+"""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit, prange, uintp
 
-__all__ = ["TILE", "back_project", "splat"]
+__all__ = ["aligned_zeros", "back_project", "splat"]
 
 #: Edge of the pixel tile whose stretch of the filtered line stays in the cache.
-TILE = 8
+TILE = 16
+#: Loads of 32 bytes that straddle cache lines cost a fifth of the speed; numpy aligns to 16.
+ALIGNMENT_BYTES = 64
+
+
+def aligned_zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return a float32 array of zeros that begins on a cache line."""
+    n_bytes = 4 * math.prod(shape)
+    buffer = np.zeros(n_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
+    first = -buffer.ctypes.data % ALIGNMENT_BYTES
+    return buffer[first : first + n_bytes].view(np.float32).reshape(shape)
+
+
+@njit(inline="always")
+def _lookup(point: float, weight: float) -> tuple[int, np.float32, np.float32]:
+    """Return the point below, and what it and the next one count for."""
+    below = uintp(point)
+    upper = np.float32((point - below) * weight)
+    return below, np.float32(weight) - upper, upper
 
 
 # contract: the multiply-adds may fuse; infinities and NaN keep their meaning
@@ -25,23 +49,41 @@ def back_project(
     """Add filtered lines ``(line, point, bin)`` to the image ``(y, x, bin)``.
 
     The pixel (row, column) reads the line at the point start + row·per_row + column·per_column,
-    linearly interpolated; the caller sees to it that all points exist.
+    linearly interpolated; the caller sees to it that all points exist. Lines are added in pairs,
+    so that a pixel is read and written half as often.
     """
     n_y, n_x, n_bins = image.shape
-    for tile_y in prange((n_y + TILE - 1) // TILE):
-        for tile_x in range((n_x + TILE - 1) // TILE):
-            for k in range(lines.shape[0]):
-                for row in range(tile_y * TILE, min(n_y, (tile_y + 1) * TILE)):
-                    for column in range(tile_x * TILE, min(n_x, (tile_x + 1) * TILE)):
-                        point = start[k] + row * per_row[k] + column * per_column[k]
-                        below = int(point)
-                        upper = np.float32((point - below) * weight[k])
-                        lower = np.float32(weight[k]) - upper
-                        pixel = image[row, column]
-                        first = lines[k, below]
-                        second = lines[k, below + 1]
-                        for b in range(n_bins):
-                            pixel[b] += lower * first[b] + upper * second[b]
+    n_lines = lines.shape[0]
+    one = uintp(1)
+    for tile in prange((n_y + TILE - 1) // TILE):
+        rows = range(uintp(tile * TILE), uintp(min(n_y, (tile + 1) * TILE)))
+        for left in range(0, n_x, TILE):
+            columns = range(uintp(left), uintp(min(n_x, left + TILE)))
+            for k in range(uintp(0), uintp(n_lines - n_lines % 2), uintp(2)):
+                m = k + one
+                for row in rows:
+                    for column in columns:
+                        i, lower, upper = _lookup(
+                            start[k] + row * per_row[k] + column * per_column[k], weight[k]
+                        )
+                        j, low, high = _lookup(
+                            start[m] + row * per_row[m] + column * per_column[m], weight[m]
+                        )
+                        for b in range(uintp(n_bins)):
+                            image[row, column, b] += (
+                                lower * lines[k, i, b]
+                                + upper * lines[k, i + one, b]
+                                + (low * lines[m, j, b] + high * lines[m, j + one, b])
+                            )
+            if n_lines % 2:
+                k = uintp(n_lines - 1)
+                for row in rows:
+                    for column in columns:
+                        i, lower, upper = _lookup(
+                            start[k] + row * per_row[k] + column * per_column[k], weight[k]
+                        )
+                        for b in range(uintp(n_bins)):
+                            image[row, column, b] += lower * lines[k, i, b] + upper * lines[k, i + one, b]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

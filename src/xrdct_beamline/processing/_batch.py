@@ -10,13 +10,14 @@ import numpy.typing as npt
 from xrdct_beamline.domain.errors import ProcessingError
 
 from ._angles import angle_weights, check_angles
+from ._backprojection import aligned_zeros
 from ._projector import LineProjector, OutputField
 from .sinogram import fill_holes
 
 __all__ = ["filtered_back_projection"]
 
-#: Lines added to the slice in one pass over it: fewer passes, while the lines fit the cache.
-LINES_PER_PASS = 8
+#: Lines added in one pass over the slice: 18 ms of processor time each at 8, 14 ms at 16, 45 ms alone.
+LINES_PER_PASS = 16
 
 
 def filtered_back_projection(
@@ -49,7 +50,7 @@ def filtered_back_projection(
             f"{angles[unmeasured[0]]:g}°; retake them, or leave them and their angles out"
         )
     weight = angle_weights(angles)
-    image = np.zeros((*projector.field.shape, sinogram.shape[2]), np.float32)
+    image = aligned_zeros((*projector.field.shape, sinogram.shape[2]))
     for first in range(0, angles.size, LINES_PER_PASS):
         block = slice(first, first + LINES_PER_PASS)
         lines = [fill_holes(line) for line in sinogram[block]]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import ProcessingError
 
-from ._backprojection import back_project, splat
+from ._backprojection import aligned_zeros, back_project, splat
 from ._filters import FILTERS, check_filter, filter_matrix, variance_matrix
 
 __all__ = ["LineProjector", "OutputField"]
@@ -129,7 +129,7 @@ class LineProjector:
     ) -> None:
         """Filter lines ``(translation, bin)`` and add them to the image ``(y, x, bin)``."""
         matrix = self.variance_matrix if squared else self.matrix
-        filtered = np.empty((len(lines), self.n_points, image.shape[2]), np.float32)
+        filtered = aligned_zeros((len(lines), self.n_points, image.shape[2]))
         for line, out in zip(lines, filtered, strict=True):
             np.matmul(matrix, line, out=out)
         start, per_row, per_column = self._points(np.asarray(rotation_deg, dtype=np.float64))

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from xrdct_beamline.domain.errors import ProcessingError
 
 from ._angles import SAME_ANGLE_DEG, angle_weights, check_angles
+from ._backprojection import aligned_zeros
 from ._projector import LineProjector, OutputField
 from .backends import get_backend
 from .sinogram import fill_holes
@@ -84,7 +85,7 @@ class IncrementalFBP:
         self.variance: Float32Array | None = None
         self.rotation_deg = np.full(n_rotations, np.nan)
         self._bin_measured = np.zeros((n_rotations, n_bins), dtype=np.bool_)
-        self._image: Float32Array = np.zeros((*self._projector.field.shape, n_bins), np.float32)
+        self._image: Float32Array = aligned_zeros((*self._projector.field.shape, n_bins))
         self._image_variance: Float32Array | None = None
 
     @property
@@ -283,7 +284,7 @@ class IncrementalFBP:
     def _add_variance(self, index: int, rotation_deg: float, variance: Float32Array) -> None:
         if self.variance is None or self._image_variance is None:
             self.variance = np.full_like(self.sinogram, np.nan)
-            self._image_variance = np.zeros_like(self._image)
+            self._image_variance = aligned_zeros(self._image.shape)
         self._exchange(self._image_variance, self.variance, index, rotation_deg, variance, squared=True)
 
     def _scale(self) -> Float32Array:
