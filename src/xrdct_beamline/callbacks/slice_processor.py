@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from event_model import DocumentRouter
 
-from xrdct_beamline.domain.detector import DetectorGeometry
 from xrdct_beamline.domain.documents import LINES, Role, Verdict
 from xrdct_beamline.domain.errors import ProcessingError, XrdctError
 from xrdct_beamline.domain.frames import FrameSource
@@ -19,6 +18,7 @@ from xrdct_beamline.processing.integration import Integrator
 from xrdct_beamline.processing.reconstruction import IncrementalFBP
 from xrdct_beamline.processing.sinogram import DEAD_MONITOR_SHARE, normalise_by_monitor
 
+from .calibration import detector_of
 from .line_event import LineEvent
 from .settings import ProcessingSettings
 from .slice_state import Float32Array, LineResult, SliceRun, SliceSink, SliceState
@@ -64,7 +64,7 @@ class SliceProcessor(DocumentRouter):
         self._sink = sink
         self._settings = settings or ProcessingSettings()
         self._make_integrator = make_integrator
-        self._integrators: dict[tuple[str, str | None, str | None], Any] = {}
+        self._integrator_of: tuple[Any, Any] | None = None
         self._slices: dict[str, SliceState] = {}
         self._line_streams: dict[str, str] = {}
         self._references: dict[str, float] = {}
@@ -73,11 +73,11 @@ class SliceProcessor(DocumentRouter):
         """Begin a slice, if the run gives one."""
         if str(doc.get("xrdct", {}).get("role", "")) not in SLICE_ROLES or doc["uid"] in self._slices:
             return
+        run = SliceRun.from_start(doc, self._settings)
         try:
             self.close()
         except Exception:  # what an earlier run left behind must not cost this one
             logger.exception("an abandoned slice could not be closed")
-        run = SliceRun.from_start(doc, self._settings)
         state = SliceState(run=run, make_radial=lambda: self._integrator(run).radial)
         state.monitor_reference = self._settings.monitor_reference or self._references.get(run.series_uid)
         self._sink.opened(state)
@@ -205,14 +205,12 @@ class SliceProcessor(DocumentRouter):
             self._sink.closed(state)
 
     def _integrator(self, run: SliceRun) -> Any:
-        """Return the integrator of a run; runs of one calibration share it."""
-        calibration = run.calibration
-        key = (calibration["poni_sha256"], calibration["mask_sha256"], calibration["detector"])
-        if key not in self._integrators:
-            detector = DetectorGeometry.from_metadata(calibration)
-            # Only the newest is kept: its look-up tables are as large as some frames.
-            self._integrators = {key: self._make_integrator(detector, **run.settings.integrator_arguments())}
-        return self._integrators[key]
+        """Return the integrator of a run; only the newest is kept, runs of one calibration share it."""
+        detector = detector_of(run.calibration)
+        if self._integrator_of is None or self._integrator_of[0] is not detector:
+            integrator = self._make_integrator(detector, **run.settings.integrator_arguments())
+            self._integrator_of = detector, integrator
+        return self._integrator_of[1]
 
 
 def _placed(

@@ -124,7 +124,7 @@ class ProcessedFile:
             If it is not there, damaged, or no processed file.
         """
         try:
-            file = h5py.File(path, "r+", locking=False)
+            file = h5py.File(path, "r", locking=False)
         except OSError as error:
             raise DataError(f"the processed file {path} cannot be opened: {error}") from error
         try:
@@ -132,7 +132,7 @@ class ProcessedFile:
         except BaseException:
             file.close()
             raise
-        return cls(path, file)
+        return cls(path, file)  # it becomes writable with the first thing that is written
 
     @classmethod
     def open_or_create(cls, path: Path, header: ProcessedHeader, radial: Any) -> Self:
@@ -211,8 +211,8 @@ class ProcessedFile:
         DataError
             If the disk does not take it.
         """
-        group, lines = self._entry["sinogram"], self._entry["lines"]
         with self._writing(f"line {rotation_index}"):
+            group, lines = self._entry["sinogram"], self._entry["lines"]
             self._entry["finished"][()] = 0
             lines["status"][rotation_index] = LineStatus.AWAITED
             self._file.flush()
@@ -230,8 +230,8 @@ class ProcessedFile:
 
     def mark_line(self, rotation_index: int, reason: str) -> None:
         """Note that a line was given up, and why."""
-        lines = self._entry["lines"]
         with self._writing(f"line {rotation_index}"):
+            lines = self._entry["lines"]
             lines["reason"][rotation_index] = _cut(reason, lines["reason"].dtype.itemsize)
             lines["status"][rotation_index] = LineStatus.BAD
             self._file.flush()
@@ -252,11 +252,11 @@ class ProcessedFile:
         DataError
             If the disk does not take it.
         """
-        intensity, errors = self._entry["slice/intensity"], self._entry["slice/intensity_errors"]
-        n_bins = intensity.shape[-1]
-        total = np.zeros(intensity.shape[:2])
         n_measured = 0
         with self._writing("the slice"):
+            intensity, errors = self._entry["slice/intensity"], self._entry["slice/intensity_errors"]
+            n_bins = intensity.shape[-1]
+            total = np.zeros(intensity.shape[:2])
             for first in range(0, n_bins, _BINS_AT_ONCE):
                 bins = slice(first, min(first + _BINS_AT_ONCE, n_bins))
                 values, sigma = read(bins)
@@ -288,6 +288,10 @@ class ProcessedFile:
     @contextlib.contextmanager
     def _writing(self, what: str) -> Any:
         try:
+            if not self._file or self._file.mode == "r":
+                self._file.close()
+                self._file = h5py.File(self.path, "r+", locking=False)
+                self._entry = self._file["entry"]
             yield
         except (OSError, RuntimeError) as error:
             raise DataError(
