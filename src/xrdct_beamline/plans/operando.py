@@ -9,7 +9,8 @@ from typing import Any
 
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
-from bluesky.utils import FailedStatus, MsgGenerator, WaitForTimeoutError, short_uid
+from bluesky.run_engine import WaitForTimeoutError
+from bluesky.utils import FailedStatus, MsgGenerator, short_uid
 
 from xrdct_beamline.devices.beamline import Beamline
 from xrdct_beamline.devices.trigger_line import TriggerLine
