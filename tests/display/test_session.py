@@ -103,3 +103,13 @@ def test_a_stack_that_does_not_fit_the_axis_is_not_drawn(store, session):
     store.publish(radial=RADIAL[:50], pattern=RADIAL[:50])
     session._show()
     assert session._slice._wait.visible
+
+
+def test_the_layout_is_built_once_and_only_filled_anew(store):
+    document = Document()
+    session = Session(document, store, SharedMaps())
+    before = {model.id for model in document.models}
+    line(store, cell_time_s=np.arange(3.0), cell_voltage=np.ones(3), cell_current=np.ones(3))
+    session._show()
+    assert {model.id for model in document.models} == before
+    assert document.title == "XRD-CT live"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import webbrowser
 from concurrent.futures import Future
@@ -22,7 +23,6 @@ from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.netutil import bind_sockets
 
 from ..domain.errors import ConfigurationError
 from .session import Session, SharedMaps
@@ -65,13 +65,14 @@ class PageServer:
 
     def __init__(self, store: SnapshotStore, port: int = 0) -> None:
         try:
-            self._sockets = bind_sockets(port, HOST)
+            self._socket = socket.create_server((HOST, port))
         except (OSError, OverflowError) as error:
             raise ConfigurationError(
                 f"the page cannot be served on {HOST}:{port}: {error}; "
                 "choose another port, or 0 for a free one"
             ) from error
-        self.port = int(self._sockets[0].getsockname()[1])
+        self._socket.setblocking(False)
+        self.port = int(self._socket.getsockname()[1])
         self._maps = SharedMaps()
         self._store = store
         self._loop: IOLoop | None = None
@@ -109,7 +110,7 @@ class PageServer:
                 extra_websocket_origins=[f"{HOST}:{self.port}", f"localhost:{self.port}"],
             )
             http = HTTPServer(application)
-            http.add_sockets(self._sockets)
+            http.add_socket(self._socket)
             server = BaseServer(loop, application, http)
             server.start()
         except Exception as error:  # the boundary of the thread: the caller raises it
