@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xrdct_beamline.domain.errors import ProcessingError
-
 from ._angles import angle_weights, check_angles
 from ._backprojection import aligned_zeros
 from ._projector import LineProjector, OutputField
-from .sinogram import fill_holes
+from .sinogram import as_channels, fill_holes
 
 __all__ = ["filtered_back_projection"]
 
@@ -34,21 +32,11 @@ def filtered_back_projection(
     What `IncrementalFBP` gives after the last line, sooner: several lines are added in one pass.
     """
     angles = check_angles(rotation_deg)
-    if sinogram.ndim != 3 or sinogram.shape[0] != angles.size:
-        raise ProcessingError(
-            f"a sinogram of shape {sinogram.shape} does not fit {angles.size} angles; its axes are "
-            "(rotation, translation, bin)"
-        )
+    sinogram = as_channels(sinogram, angles)
     projector = LineProjector(
         sinogram.shape[1], axis_px, filter_name=filter_name, field=field, oversampling=oversampling
     )
     bins_measured = np.isfinite(sinogram).any(axis=1)
-    unmeasured = np.flatnonzero(~bins_measured.any(axis=1))
-    if unmeasured.size:
-        raise ProcessingError(
-            f"{unmeasured.size} of {angles.size} lines are NaN in every cell, the first at "
-            f"{angles[unmeasured[0]]:g}°; retake them, or leave them and their angles out"
-        )
     weight = angle_weights(angles)
     image = aligned_zeros((*projector.field.shape, sinogram.shape[2]))
     for first in range(0, angles.size, LINES_PER_PASS):

@@ -22,7 +22,7 @@ from xrdct_beamline.domain.results import AxisEstimate
 
 from ._angles import check_angles
 from ._batch import filtered_back_projection
-from .sinogram import fill_holes
+from .sinogram import fill_holes, without_bad_lines
 
 __all__ = ["Estimate", "find_axis", "from_centre_of_mass", "from_mirror", "from_sharpness"]
 
@@ -84,20 +84,13 @@ def channel_mean(
     sinogram: npt.NDArray[np.floating[Any]], rotation_deg: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
     """Return the mean over channels ``(rotation, translation)`` without holes, by ascending angle."""
-    angles = check_angles(rotation_deg)
-    if sinogram.ndim not in (2, 3) or sinogram.shape[0] != angles.size:
+    channels, angles = without_bad_lines(sinogram, check_angles(rotation_deg))
+    if min(channels.shape[:2]) < 8:
         raise ProcessingError(
-            f"a sinogram of shape {sinogram.shape} does not fit {angles.size} angles; its axes are "
-            "(rotation, translation, bin)"
-        )
-    channels = sinogram if sinogram.ndim == 3 else sinogram[:, :, np.newaxis]
-    good = np.flatnonzero(np.isfinite(channels).any(axis=(1, 2)))
-    if min(good.size, channels.shape[1]) < 8:
-        raise ProcessingError(
-            f"{good.size} measured lines of {channels.shape[1]} translations do not show an axis; "
+            f"{channels.shape[0]} measured lines of {channels.shape[1]} translations do not show an axis; "
             "at least 8 of each are needed"
         )
-    order = good[np.argsort(angles[good])]
+    order = np.argsort(angles)
     profiles = np.stack([fill_holes(channels[r]).mean(axis=1, dtype=np.float64) for r in order])
     return profiles, angles[order]
 

@@ -21,7 +21,7 @@ from xrdct_beamline.domain.errors import ProcessingError
 from ._angles import SAME_ANGLE_DEG, angle_weights, check_angles
 from ._backprojection import aligned_zeros
 from ._projector import LineProjector, OutputField
-from .backends import get_backend
+from .backends import reconstruct_with
 from .sinogram import fill_holes
 
 __all__ = ["IncrementalFBP", "OutputField", "reconstruct", "warm_up"]
@@ -301,13 +301,24 @@ def reconstruct(
     axis_px: float,
     method: str = "fbp",
     backend: str = "native",
+    *,
+    iterations: int = 50,
 ) -> Float32Array:
     """Return the slice ``(y, x, bin)`` of a sinogram ``(rotation, translation, bin)``.
 
     A sinogram ``(rotation, translation)`` of one channel gives an image ``(y, x)``. Holes are filled
     for the transform; lines that are NaN as a whole are refused (`sinogram.without_bad_lines`).
+
+    Parameters
+    ----------
+    sinogram, rotation_deg, axis_px:
+        As in `IncrementalFBP`.
+    method, backend:
+        What computes it: `backends.BACKENDS` and their ``methods``.
+    iterations:
+        Of methods that iterate.
     """
-    return get_backend(backend).reconstruct(sinogram, rotation_deg, axis_px, method=method)
+    return reconstruct_with(backend, sinogram, rotation_deg, axis_px, method=method, iterations=iterations)
 
 
 def warm_up() -> None:

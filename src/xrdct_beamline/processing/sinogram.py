@@ -16,6 +16,7 @@ from numba import njit
 from xrdct_beamline.domain.errors import ProcessingError
 
 __all__ = [
+    "as_channels",
     "empty_sinogram",
     "fill_holes",
     "measured_mask",
@@ -77,12 +78,42 @@ def measured_mask(sinogram: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.boo
     return np.isfinite(sinogram).any(axis=-1)
 
 
+def as_channels(
+    sinogram: npt.NDArray[np.floating[Any]], rotation_deg: npt.ArrayLike
+) -> npt.NDArray[np.floating[Any]]:
+    """Return a sinogram of one or many channels as ``(rotation, translation, bin)``.
+
+    Refused where it does not fit the angles, or where a line was not measured at all.
+    """
+    channels = _with_channels(sinogram, rotation_deg)
+    unmeasured = np.flatnonzero(~measured_mask(channels).any(axis=1))
+    if unmeasured.size:
+        raise ProcessingError(
+            f"{unmeasured.size} of {channels.shape[0]} lines are NaN in every cell, the first at "
+            f"{np.asarray(rotation_deg)[unmeasured[0]]:g}°; retake them, or leave them and their angles out"
+        )
+    return channels
+
+
 def without_bad_lines(
     sinogram: npt.NDArray[np.floating[Any]], rotation_deg: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.float64]]:
     """Return the lines of a sinogram that hold anything measured, and their angles."""
-    good = measured_mask(sinogram).any(axis=1)
-    return sinogram[good], np.asarray(rotation_deg, dtype=np.float64)[good]
+    channels = _with_channels(sinogram, rotation_deg)
+    good = measured_mask(channels).any(axis=1)
+    return channels[good], np.asarray(rotation_deg, dtype=np.float64)[good]
+
+
+def _with_channels(
+    sinogram: npt.NDArray[np.floating[Any]], rotation_deg: npt.ArrayLike
+) -> npt.NDArray[np.floating[Any]]:
+    n_angles = np.size(np.asarray(rotation_deg))
+    if sinogram.ndim not in (2, 3) or sinogram.shape[0] != n_angles:
+        raise ProcessingError(
+            f"a sinogram of shape {sinogram.shape} does not fit {n_angles} angles; its axes are "
+            "(rotation, translation, bin)"
+        )
+    return sinogram if sinogram.ndim == 3 else sinogram[:, :, np.newaxis]
 
 
 def normalise_by_monitor(
