@@ -194,7 +194,7 @@ def test_free_running_period_is_stretched_to_exposure_and_readout() -> None:
 def state(**kwargs: object) -> BeamlineState:
     return BeamlineState(
         monitors=Monitors(seed=3, rate=1e8, steady=True),
-        transmission=lambda rotation_deg, translation_mm: 0.25,
+        transmission=lambda rotation_deg, translation_mm, x: 0.25,
         lithium_content=lambda time_s: 0.5 + time_s / 1000,
         **kwargs,  # type: ignore[arg-type]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,6 +20,9 @@ import numpy as np
 import pytest
 from caproto.sync.client import read, write
 
+from xrdct_beamline.sim.beamline_state import FrameState
+from xrdct_beamline.sim.electrochemistry import CellProgramme
+from xrdct_beamline.sim.iocs.sample import make_sample
 from xrdct_beamline.sim.iocs.server import SimOptions, list_pvs
 
 pytestmark = pytest.mark.system
@@ -48,12 +52,12 @@ print("closed", flush=True)
 """
 
 
-def start_server(port: int | None = None) -> subprocess.Popen[str]:
+def start_server(port: int | None = None, program: str = SERVER) -> subprocess.Popen[str]:
     environment = dict(os.environ)
     if port is not None:
         environment["EPICS_CA_SERVER_PORT"] = str(port)
     return subprocess.Popen(
-        [sys.executable, "-c", SERVER],
+        [sys.executable, "-c", program],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,22 +67,26 @@ def start_server(port: int | None = None) -> subprocess.Popen[str]:
 
 def end_server(server: subprocess.Popen[str]) -> tuple[str, str]:
     server.send_signal(signal.SIGTERM)
+    return server.communicate(timeout=10)
+
+
+@contextlib.contextmanager
+def ready_server(program: str = SERVER) -> Iterator[subprocess.Popen[str]]:
+    process = start_server(program=program)
+    assert process.stdout is not None
     try:
-        return server.communicate(timeout=10)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.communicate()
-        raise
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[subprocess.Popen[str]]:
-    process = start_server()
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    yield process
-    if process.poll() is None:
-        end_server(process)
+    with ready_server() as process:
+        yield process
 
 
 @pytest.fixture
@@ -256,7 +264,7 @@ def test_cell_pauses_until_done(client: Client) -> None:
     while client.get("TRIG:LEVEL") < 2.0:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert client.get("SIM:LithiumContent_RBV") == pytest.approx(0.3)
+    client.until("SIM:LithiumContent_RBV", pytest.approx(0.3), 2)
     client.put("TRIG:DONE", 1)
     client.put("TRIG:DONE", 0)
     client.until("CELL:Step_RBV", "discharge", 3)
@@ -305,34 +313,75 @@ def test_searches_that_another_process_takes_are_refused() -> None:
     assert f"port {port} on 127.0.0.1 is in use" in err
 
 
-def test_sigterm_closes_the_raw_file_and_exits_cleanly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def private_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A port for a further server; caproto's client, unlike libca, reads it at every call."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("EPICS_CA_SERVER_PORT", str(port))  # caproto's client reads it at every call
-    server = start_server()
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
+        port = int(free.getsockname()[1])
+    monkeypatch.setenv("EPICS_CA_SERVER_PORT", str(port))
+    return port
+
+
+def start_free_running(folder: Path, n_images: int, n_capture: int) -> None:
+    """Start a series of images that need no trigger, with caproto's client (enums come as text)."""
     for name, value in {
+        "SHUTTER:OPEN": "Open",
         "PIL:cam1:ImageMode": "Multiple",
-        "PIL:cam1:NumImages": 1000,
+        "PIL:cam1:NumImages": n_images,
         "PIL:HDF1:EnableCallbacks": "Enable",
         "PIL:HDF1:FileWriteMode": "Stream",
-        "PIL:HDF1:FilePath": str(tmp_path),
+        "PIL:HDF1:FilePath": str(folder),
         "PIL:HDF1:FileName": "line",
-        "PIL:HDF1:NumCapture": 1000,
+        "PIL:HDF1:NumCapture": n_capture,
     }.items():
         write(PREFIX + name, value, notify=True, repeater=False)
-    for name in ("PIL:HDF1:Capture", "PIL:cam1:Acquire"):
-        write(PREFIX + name, 1, repeater=False)
-    while not read(PREFIX + "PIL:HDF1:NumCaptured_RBV", repeater=False).data[0] > 5:
+    write(PREFIX + "PIL:HDF1:Capture", 1, repeater=False)
+    until("PIL:HDF1:Capture_RBV", lambda value: value == b"Capture")
+    write(PREFIX + "PIL:cam1:Acquire", 1, repeater=False)
+
+
+def until(name: str, is_reached: Callable[[Any], bool], timeout_s: float = 10) -> None:
+    end = time.monotonic() + timeout_s
+    while not is_reached(read(PREFIX + name, repeater=False).data[0]):
+        assert time.monotonic() < end, name
         time.sleep(0.02)
-    out, err = end_server(server)
+
+
+def test_sigterm_closes_the_raw_file_and_exits_cleanly(tmp_path: Path, private_port: int) -> None:
+    with ready_server() as server:
+        start_free_running(tmp_path, 1000, 1000)
+        until("PIL:HDF1:NumCaptured_RBV", lambda value: value > 5)
+        out, err = end_server(server)
     assert server.returncode == 0, err
     assert out == "closed\n"
     assert err == ""
     with h5py.File(tmp_path / "line_000000.h5", "r") as file:
         assert 5 < file["/entry/data/data"].shape[0] < 1000
         assert file["/entry/data/data"][0].shape == SHAPE
+
+
+def test_frozen_frame_is_what_the_renderer_makes_of_its_state(tmp_path: Path, private_port: int) -> None:
+    program = (
+        "from xrdct_beamline.sim.iocs.server import SimOptions, serve\n"
+        f"serve(SimOptions(prefix={PREFIX!r}, seed=5, freeze=True), lambda: print('ready', flush=True))"
+    )
+    with ready_server(program) as server:
+        write(PREFIX + "m1", 0.123, notify=True, repeater=False)
+        write(PREFIX + "m2", 20.0, notify=True, repeater=False)
+        start_free_running(tmp_path, 2, 2)
+        until("PIL:HDF1:Capture_RBV", lambda value: value == b"Done")
+        _, err = end_server(server)
+    assert err == ""
+    state = FrameState(
+        rotation_deg=20.0,
+        translation_mm=0.123,
+        lithium_content=CellProgramme().start_x,
+        exposure_s=EXPOSURE_S,
+        i0=1.0,
+    )
+    expected = make_sample(SimOptions(seed=5)).frame(state)
+    assert expected.max() > 0
+    with h5py.File(tmp_path / "line_000000.h5", "r") as file:
+        for frame in file["/entry/data/data"]:
+            np.testing.assert_array_equal(frame, expected)

@@ -384,13 +384,13 @@ class BeamlineState:
     monitors:
         Intensity and counts.
     transmission:
-        Part of the beam that passes the sample at (rotation_deg, translation_mm).
+        Part of the beam that passes the sample at (rotation_deg, translation_mm, lithium_content).
     lithium_content:
         Mean content of the electrode at a time.
     """
 
     monitors: Monitors
-    transmission: Callable[[float, float], float]
+    transmission: Callable[[float, float, float], float]
     lithium_content: Callable[[float], float]
     translation: Axis = field(default_factory=Axis)
     rotation: Axis = field(default_factory=Axis)
@@ -408,11 +408,14 @@ class BeamlineState:
         """Return what is captured in a gate; ask once it is over."""
         middle_s = start_s + duration_s / 2
         position_mm = self.translation.position(middle_s)
+        transmission = self.transmission(
+            self.rotation.position(middle_s), position_mm, self.lithium_content(middle_s)
+        )
         i0, i1 = self.monitors.counts(
             middle_s=middle_s,
             duration_s=duration_s,
             beam=self.beam_fraction(start_s, start_s + duration_s),
-            transmission=self.transmission(self.rotation.position(middle_s), position_mm),
+            transmission=transmission,
         )
         return Gate(position_mm=position_mm, i0=i0, i1=i1, time_s=middle_s)
 

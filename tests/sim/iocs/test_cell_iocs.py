@@ -28,7 +28,7 @@ class Bench:
         in_beam = CellInBeam(self.cell, self.clock)
         self.state = BeamlineState(
             monitors=Monitors(seed=1),
-            transmission=lambda rotation_deg, translation_mm: 1.0,
+            transmission=lambda rotation_deg, translation_mm, x: 1.0,
             lithium_content=in_beam.lithium_content,
         )
         common: dict[str, Any] = {"clock": self.clock}

@@ -19,7 +19,9 @@ GATE_S = 0.001
 class Bench:
     def __init__(self) -> None:
         self.state = BeamlineState(
-            monitors=Monitors(steady=True), transmission=lambda r, t: 0.5, lithium_content=lambda t: 0.5
+            monitors=Monitors(steady=True),
+            transmission=lambda rotation_deg, translation_mm, x: 0.5,
+            lithium_content=lambda t: 0.5,
         )
         self.state.shutter.set(True, 0.0)
         self.pulses: list[tuple[float, float]] = []

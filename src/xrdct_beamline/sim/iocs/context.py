@@ -16,7 +16,7 @@ from caproto.asyncio.server import Context
 
 from xrdct_beamline.domain.errors import ConfigurationError
 
-__all__ = ["serve_channels"]
+__all__ = ["reserve_port", "serve_channels"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -31,31 +31,48 @@ SWITCH_S = 0.0005
 BEACON_FIRST_S, BEACON_LAST_S = 0.02, 15.0
 
 
+def reserve_port() -> socket.socket:
+    """Return a listening socket at the port in EPICS_CA_SERVER_PORT, on loopback.
+
+    Raises
+    ------
+    ConfigurationError
+        If the port is in use, for connections (TCP) or for the searches that lead to them (UDP).
+    """
+    port = int(caproto.get_environment_variables()["EPICS_CA_SERVER_PORT"])
+    # asyncio sets TCP_NODELAY only on sockets that name their protocol
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setblocking(False)
+        listening.bind((LOOPBACK, port))
+        listening.listen()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((LOOPBACK, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(
+            f"port {port} on {LOOPBACK} is in use ({error.strerror}); end the other server, or set "
+            "EPICS_CA_SERVER_PORT to a free port here and for the clients"
+        ) from error
+    return listening
+
+
 class LoopbackServer(Context):
-    """A caproto server that insists on its port and sends small packets at once.
+    """A caproto server at a given port, which sends small packets at once.
 
     caproto's own takes a random port when the one that clients search at is busy, and makes its
     listening socket in a way that keeps asyncio from setting TCP_NODELAY: 40 ms per exchange.
     """
 
+    def __init__(self, pvdb: dict[str, Any], listening: socket.socket) -> None:
+        super().__init__(pvdb, [LOOPBACK])
+        self._listening = listening
+
     async def _bind_tcp_sockets_with_consistent_port_number(
         self, make_socket: Any
     ) -> tuple[int, dict[str, socket.socket]]:
-        port = int(self.ca_server_port)
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setblocking(False)
-        try:
-            listening.bind((LOOPBACK, port))
-            listening.listen()
-            _check_searches_arrive(port)
-        except OSError as error:
-            listening.close()
-            raise ConfigurationError(
-                f"port {port} on {LOOPBACK} is in use ({error.strerror}); end the other server, or set "
-                "EPICS_CA_SERVER_PORT to a free port here and for the clients"
-            ) from error
-        return port, {LOOPBACK: listening}
+        return self._listening.getsockname()[1], {LOOPBACK: self._listening}
 
     async def broadcast_beacon_loop(self) -> None:
         """Announce the server at a falling rate, so that clients of an earlier one reconnect.
@@ -75,24 +92,12 @@ class LoopbackServer(Context):
             period_s = min(2 * period_s, BEACON_LAST_S)
 
 
-def _check_searches_arrive(port: int) -> None:
-    """Raise OSError if another process gets the clients' searches, which go by UDP."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((LOOPBACK, port))
-
-
-async def serve_channels(pvdb: dict[str, Any], startup_hook: Any) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Raises
-    ------
-    ConfigurationError
-        If the port in EPICS_CA_SERVER_PORT is in use.
-    """
+async def serve_channels(pvdb: dict[str, Any], listening: socket.socket, startup_hook: Any) -> None:
+    """Serve at the port that was reserved, until SIGTERM or SIGINT."""
     os.environ.update(EPICS_CAS_BEACON_ADDR_LIST=LOOPBACK, EPICS_CAS_AUTO_BEACON_ADDR_LIST="NO")
     caproto.server.common.HIGH_LOAD_TIMEOUT = BATCHING_S
     sys.setswitchinterval(SWITCH_S)
-    server = asyncio.ensure_future(LoopbackServer(pvdb, [LOOPBACK]).run(startup_hook=startup_hook))
+    server = asyncio.ensure_future(LoopbackServer(pvdb, listening).run(startup_hook=startup_hook))
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, server.cancel)

@@ -288,6 +288,8 @@ class Pilatus(PVGroup):
     def _delivered(self, series: ExposureSeries, to_plugin: bool, done: asyncio.Future[None]) -> None:
         if to_plugin:
             self._plugin.dequeue()
+        if done.cancelled():  # the server ends
+            return
         if error := done.exception():
             logger.error("a frame could not be made", exc_info=error)
             self.abort()

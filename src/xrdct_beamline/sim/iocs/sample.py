@@ -13,9 +13,11 @@ from xrdct_beamline.sim.electrochemistry import Cell
 from .common import Clock
 
 if TYPE_CHECKING:
+    from xrdct_beamline.sim.diffraction import FrameRenderer
+
     from .server import SimOptions
 
-__all__ = ["BlankSample", "CellInBeam", "SampleModel", "make_sample"]
+__all__ = ["BlankSample", "CellInBeam", "DiffractingSample", "SampleModel", "make_sample"]
 
 
 class SampleModel(Protocol):
@@ -28,7 +30,7 @@ class SampleModel(Protocol):
         """Return one frame ``(row, column)``."""
         ...
 
-    def transmission(self, rotation_deg: float, translation_mm: float) -> float:
+    def transmission(self, rotation_deg: float, translation_mm: float, lithium_content: float) -> float:
         """Return the part of the beam that passes the sample."""
         ...
 
@@ -56,7 +58,7 @@ class BlankSample:
         frame[0, 1] = round(state.rotation_deg * 1e6)
         return frame
 
-    def transmission(self, rotation_deg: float, translation_mm: float) -> float:
+    def transmission(self, rotation_deg: float, translation_mm: float, lithium_content: float) -> float:
         """Return 1: nothing is in the way."""
         return 1.0
 
@@ -83,6 +85,41 @@ class CellInBeam:
         return self._cell.at(time_s).lithium_content if self._held is None else self._held
 
 
+class DiffractingSample:
+    """The electrode in its chamber, as the simulated physics renders it.
+
+    Parameters
+    ----------
+    renderer:
+        Of the frames; compiled here, so that the first line does not wait.
+    """
+
+    def __init__(self, renderer: FrameRenderer) -> None:
+        renderer.warm_up()
+        self.name = renderer.detector.name
+        self.shape = renderer.detector.shape
+        self._renderer = renderer
+
+    def frame(self, state: FrameState) -> npt.NDArray[np.int32]:
+        """Return the counts of one exposure, gaps at -1 and bad pixels at -2."""
+        return self._renderer.frame(
+            state.rotation_deg, state.translation_mm, state.lithium_content, state.exposure_s, state.i0
+        )
+
+    def transmission(self, rotation_deg: float, translation_mm: float, lithium_content: float) -> float:
+        """Return the part of the beam that leaves the sample along a ray."""
+        return self._renderer.transmission(rotation_deg, translation_mm, lithium_content)
+
+
 def make_sample(options: SimOptions) -> SampleModel:
-    """Return what the options describe."""
-    return BlankSample((619, 487))
+    """Return the sample and the detector that the options describe."""
+    from xrdct_beamline.sim.diffraction import Beam, FrameRenderer, SimulatedDetector, demo_poni
+    from xrdct_beamline.sim.electrode import make_electrode
+
+    detector = SimulatedDetector.from_poni(
+        options.poni or demo_poni(), detector=options.detector, seed=options.seed
+    )
+    beam = Beam(flux_photons_s=options.flux)
+    return DiffractingSample(
+        FrameRenderer(make_electrode(options.seed), detector, seed=options.seed, beam=beam)
+    )

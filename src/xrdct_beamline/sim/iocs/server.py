@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from xrdct_beamline.sim.electrochemistry import CellProgramme
 
 if TYPE_CHECKING:
     from .sample import SampleModel
+    from .simulation import Simulation
 
 __all__ = ["SimOptions", "build_pvdb", "list_pvs", "serve"]
 
@@ -95,17 +97,20 @@ def serve(
     """
     # Read when bitshuffle is loaded, by the imports below: its threads would fight the renderer's.
     os.environ["OMP_NUM_THREADS"] = "1"
+    from .context import reserve_port
     from .sample import make_sample
     from .simulation import Simulation
 
-    asyncio.run(_serve(Simulation(options, model or make_sample(options)), on_ready or (lambda: None)))
+    with reserve_port() as listening:  # before the sample, which takes seconds
+        simulation = Simulation(options, model or make_sample(options))
+        asyncio.run(_serve(simulation, listening, on_ready or (lambda: None)))
 
 
-async def _serve(simulation: Any, on_ready: Callable[[], None]) -> None:
+async def _serve(simulation: Simulation, listening: socket.socket, on_ready: Callable[[], None]) -> None:
     from .context import serve_channels
 
     await simulation.prepare()
     try:
-        await serve_channels(simulation.pvdb, lambda _: simulation.run(on_ready))
+        await serve_channels(simulation.pvdb, listening, lambda _: simulation.run(on_ready))
     finally:
         await simulation.close()
