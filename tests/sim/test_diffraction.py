@@ -278,7 +278,7 @@ def test_impossible_frames_are_refused(blob, arguments, message):
 
 
 def test_tails_show_the_foil(detector):
-    electrode = rasterise([], disc=Disc())
+    electrode = rasterise([], disc=Disc(), pixel_mm=0.01)
     with_tails, without = (
         FrameRenderer(electrode, detector, beam=Beam(tail_share=share), artefacts=Artefacts.none())
         for share in (0.02, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,7 @@ class PatternBank:
     diffuse: FloatArray
 
 
+@lru_cache(maxsize=2)
 def make_bank(
     detector: SimulatedDetector,
     lattice_map: LatticeMap,
@@ -88,7 +90,7 @@ def make_bank(
     n_depths: int = 9,
     n_lattices: int = 64,
 ) -> PatternBank:
-    """Render the patterns that a detector at its place can see."""
+    """Render the patterns that a detector at its place can see; renderers of one detector share them."""
     start_deg = math.degrees(float(detector.two_theta_rad.min())) - 2 * _GRID_DEG
     end_deg = math.degrees(float(detector.two_theta_rad.max())) + 4 * _GRID_DEG
     grid_deg = start_deg + _GRID_DEG * np.arange(
