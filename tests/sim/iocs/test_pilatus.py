@@ -16,6 +16,7 @@ import pytest
 
 from xrdct_beamline.sim.beamline_state import BeamlineState, FrameState, Monitors
 from xrdct_beamline.sim.iocs.hdf5_plugin import Hdf5Plugin
+from xrdct_beamline.sim.iocs.line_file import LineFile
 from xrdct_beamline.sim.iocs.pilatus import READOUT_S, Pilatus
 from xrdct_beamline.sim.iocs.sample import BlankSample
 
@@ -304,3 +305,20 @@ def test_sample_that_cannot_be_rendered_ends_the_series(
 
     assert run(scenario, Broken()).cam.detector_state.value == "Aborted"
     assert "no such structure" in caplog.text
+
+
+def test_last_frame_counts_once_its_file_is_closed(tmp_path: Path) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    class Loop:
+        def call_soon_threadsafe(self, finish: Callable[[str], None], message: str) -> None:
+            with h5py.File(tmp_path / "line.h5") as h5:  # cannot be opened while it is written
+                seen.append((plugin._captured, h5["/entry/data/data"].shape[0] == 2))
+
+    plugin = Hdf5Plugin("T:HDF1:", shape=(8, 16), executor=ThreadPoolExecutor(max_workers=1))
+    plugin._loop, plugin._planned = Loop(), 2
+    plugin._file = LineFile(tmp_path / "line.h5", n_frames=2, shape=(8, 16))
+    for number in range(2):
+        plugin.write(np.zeros((8, 16), np.int32), unique_id=number, timestamp=0.0)
+        assert plugin._captured == number + 1
+    assert seen == [(2, True)]

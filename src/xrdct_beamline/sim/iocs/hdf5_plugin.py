@@ -103,10 +103,10 @@ class Hdf5Plugin(PVGroup):
         except (OSError, RuntimeError) as error:  # h5py has both for a full disk
             self._close_file(str(error))
             return
-        n_written = self._file.n_written
-        if n_written == self._planned:
+        if self._file.n_written == self._planned:
             self._close_file("")
-        self._captured = n_written  # the last one counts once its file is closed
+        else:
+            self._captured = self._file.n_written
 
     def dequeue(self) -> None:
         """Count a frame out."""
@@ -222,6 +222,7 @@ class Hdf5Plugin(PVGroup):
             file.close()
         except (OSError, RuntimeError) as error:
             message = message or str(error)
+        self._captured = file.n_written  # the last frame counts once its file is closed
         self._loop.call_soon_threadsafe(self._finish, message)
 
     def _finish(self, message: str) -> None:
