@@ -5,15 +5,16 @@ from __future__ import annotations
 from enum import IntEnum
 
 from ophyd import Component, Device, EpicsSignal, EpicsSignalRO, FormattedComponent
-from ophyd.status import Status
+from ophyd.status import Status, SubscriptionStatus
 
 from xrdct_beamline.domain.errors import DeviceError
 
-from ._status import put_if_connected, until
+from ._status import combine, put_if_connected, settle, until
 
 __all__ = ["Beam", "Shutter", "ShutterState"]
 
 SHUTTER_TIMEOUT_S = 5.0
+MONITOR_PATIENCE_S = 0.5
 
 
 class ShutterState(IntEnum):
@@ -53,7 +54,7 @@ class Shutter(Device):
 
 
 class Beam(Device):
-    """Monitors, read anew each time, and ring.
+    """Monitors and ring. ``trigger`` is done with the monitors' next counts.
 
     Parameters
     ----------
@@ -61,8 +62,8 @@ class Beam(Device):
         Process variables, after the prefix: facilities name them freely.
     """
 
-    i0 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i0}", kind="hinted")
-    i1 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i1}", kind="normal")
+    i0 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i0}", kind="hinted", auto_monitor=True)
+    i1 = FormattedComponent(EpicsSignalRO, "{self.prefix}{self._i1}", kind="normal", auto_monitor=True)
     current_mA = FormattedComponent(
         EpicsSignalRO, "{self.prefix}{self._current}", kind="normal", auto_monitor=True
     )
@@ -73,3 +74,13 @@ class Beam(Device):
     ) -> None:
         self._i0, self._i1, self._current, self._flux = i0, i1, current, flux
         super().__init__(prefix, name=name, **kwargs)
+
+    def trigger(self) -> Status:
+        """Wait for new counts of both monitors; equal ones are not sent again, so not for long."""
+        return combine([self._updated(self.i0), self._updated(self.i1)])
+
+    def _updated(self, monitor: EpicsSignalRO) -> Status:
+        updated = Status()
+        update = SubscriptionStatus(monitor, lambda **kwargs: True, timeout=MONITOR_PATIENCE_S, run=False)
+        update.add_callback(lambda done: settle(updated))
+        return updated

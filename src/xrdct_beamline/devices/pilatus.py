@@ -37,6 +37,8 @@ class _Flight:
         self.started = DeviceStatus(detector, call_stop_on_failure=False)
         self.done = DeviceStatus(detector, call_stop_on_failure=False)
         self.news = threading.Condition()
+        self.has_ended = False  # the file is closed and the outcome read
+        self.is_claimed = False  # somebody has asked for completion
         self.may_fail = threading.Event()  # cleared while the RunEngine pauses
         self.may_fail.set()
 
@@ -111,8 +113,9 @@ class Pilatus(Device):
     def complete(self) -> DeviceStatus:
         """Return the status of the whole line; it fails with `LineFailed` unless all frames came."""
         flight = self._flight
-        if flight is None:
-            raise LineFailed(f"{self.name} has no line in flight to complete: kick it off first")
+        if flight is None or flight.is_claimed:
+            raise LineFailed(f"{self.name} has no line to complete: kick it off first")
+        flight.is_claimed = True
         flight.may_fail.set()
         flight.note(lambda progress: progress.expect_completion(time.monotonic()))
         return flight.done
@@ -120,7 +123,7 @@ class Pilatus(Device):
     def trigger(self) -> DeviceStatus:
         """Take one frame in step mode; done when it is read out."""
         flight = self._flight
-        if flight is None or flight.progress.request.mode is not AcquisitionMode.STEP:
+        if flight is None or flight.has_ended or flight.progress.request.mode is not AcquisitionMode.STEP:
             raise LineFailed(f"{self.name} has no step-mode line in flight to trigger: kick it off first")
 
         def has_ended(*, old_value: Any, value: Any, **kwargs: Any) -> bool:
@@ -256,7 +259,7 @@ class Pilatus(Device):
         outcome = self._read_outcome(flight)
         problem = problem or _judge(outcome, flight.progress.request.n_frames)
         self.outcome = self._uncollected = outcome
-        self._flight = None
+        flight.has_ended = True
         if not problem:
             settle(flight.started)
             settle(flight.done)
@@ -320,7 +323,7 @@ class Pilatus(Device):
 
     def _refuse_in_flight(self, verb: str) -> None:
         flight = self._flight
-        if flight is not None:
+        if flight is not None and not flight.has_ended:
             progress = flight.progress
             raise LineFailed(
                 f"{self.name} cannot {verb}: a line of {progress.request.n_frames} frames is in flight "

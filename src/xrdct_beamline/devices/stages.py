@@ -69,6 +69,7 @@ class Stage(EpicsMotor):
         self.tolerance = tolerance
         self.margin_s = margin_s
         self._move: VerifiedMove | None = None
+        self._staged_velocity = 0.0
         super().__init__(prefix, name=name, **kwargs)
         self.user_readback.subscribe(self._connection_changed, event_type=EpicsSignalRO.SUB_META, run=False)
 
@@ -100,6 +101,18 @@ class Stage(EpicsMotor):
         """Set the velocity of the next move, and verify that the record took it."""
         written = self.velocity.set(velocity)
         return then(written, partial(self._verify_velocity, velocity))
+
+    def stage(self) -> list[object]:
+        """Remember the velocity."""
+        self._staged_velocity = self.velocity.get(use_monitor=False)  # the monitor may lag a restoration
+        return super().stage()
+
+    def unstage(self) -> list[object]:
+        """Restore the velocity; the RunEngine does this after a halt, too."""
+        if self._staged_velocity:
+            put_if_connected(self.velocity, self._staged_velocity)
+            self._staged_velocity = 0.0
+        return super().unstage()
 
     def travel_time_s(self, target: float) -> float:
         """Return the time that a move from here should take, ramps included."""

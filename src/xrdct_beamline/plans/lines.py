@@ -20,7 +20,7 @@ from xrdct_beamline.devices.position_compare import CompareLine
 from xrdct_beamline.domain.documents import PRIMARY
 
 from .motion import LinePath
-from .stubs import HARDWARE_ERRORS, cause, drain, make_safe, verify_at, wait_until_done
+from .stubs import HARDWARE_ERRORS, bring_to_rest, cause, verify_at, wait_until_done
 
 __all__ = ["Attempt", "LinePlan", "attempt_line", "fly_line", "step_line"]
 
@@ -98,7 +98,8 @@ def attempt_line(beamline: Beamline, line: LinePlan, measure: Measure) -> MsgGen
         attempt.problem = str(cause(error))
         attempt.was_interrupted = detector.interruptions > interruptions
         logger.warning("line at %g deg: %s", line.rotation_deg, attempt.problem)
-        yield from _recover(beamline, attempt)
+        yield from bring_to_rest(beamline, attempt.statuses)
+        yield from bps.collect(detector, name=PRIMARY)
         attempt.ended_s = time.time()
     if detector.outcome is not outcome_before:
         attempt.outcome = detector.outcome
@@ -144,6 +145,7 @@ def step_line(beamline: Beamline, line: LinePlan, attempt: Attempt) -> MsgGenera
     for target_mm in line.path.grid_mm:
         yield from _do(attempt, bps.abs_set(beamline.translation, target_mm, group=group), group)
         yield from _do(attempt, bps.trigger(detector, group=group), group)
+        yield from _do(attempt, bps.trigger(beam, group=group), group)
         reading = yield from bps.read(beam)
         points.append(
             (beamline.translation.position, reading[beam.i0.name]["value"], reading[beam.i1.name]["value"])
@@ -196,18 +198,6 @@ def _hand_on(
     began_s = time.monotonic()
     yield from wait_until_done([*leaving, disarmed], group)
     attempt.settling_s = time.monotonic() - began_s
-
-
-def _recover(beamline: Beamline, attempt: Attempt) -> MsgGenerator[None]:
-    """Bring everything to rest after a failure, and hand on what there is of the file."""
-    for device in (beamline.translation, beamline.rotation, beamline.detector):
-        try:
-            yield from bps.stop(device)
-        except HARDWARE_ERRORS as error:
-            logger.warning("%s could not be stopped: %s", device.name, cause(error))
-    yield from drain(attempt.statuses)
-    yield from make_safe(beamline)
-    yield from bps.collect(beamline.detector, name=PRIMARY)
 
 
 def _do(attempt: Attempt, step: MsgGenerator[StatusBase], group: str) -> MsgGenerator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +32,7 @@ from .checks import SliceSettings, acquisition_mode, check_scan, stage_grid, wan
 from .lines import Attempt, LinePlan, attempt_line, fly_line, step_line
 from .motion import line_path, still_path
 from .stubs import (
-    HARDWARE_ERRORS,
-    cause,
+    bring_to_rest,
     close_failed,
     make_safe,
     read_event,
@@ -44,8 +42,6 @@ from .stubs import (
 from .verification import LineEvidence, padded, reason_to_reject, verdict_on
 
 __all__ = ["slice_scan"]
-
-logger = logging.getLogger(__name__)
 
 MEASURES = {AcquisitionMode.FLY: fly_line, AcquisitionMode.STEP: step_line}
 
@@ -57,7 +53,7 @@ class _Slice:
     Parameters
     ----------
     travel_mm_s:
-        Velocity of the translation between lines, and after the scan.
+        Velocity of the translation between lines.
     n_frames:
         In the stream of frames so far.
     settling_s:
@@ -141,12 +137,12 @@ def slice_scan(
         beamline=beamline,
         geometry=geometry,
         settings=settings,
-        travel_mm_s=beamline.translation.velocity.get(),
+        travel_mm_s=beamline.translation.velocity.get(use_monitor=False),
     )
     start = {**_start(beamline, geometry, settings), **(md or {}), "xrdct": xrdct}
     cell = [beamline.cell] if monitor_cell else []
 
-    @bpp.stage_decorator([beamline.detector, beamline.compare, beamline.shutter])
+    @bpp.stage_decorator([beamline.translation, beamline.detector, beamline.compare, beamline.shutter])
     def take() -> MsgGenerator[None]:
         yield from _run(scan, start, cell)
 
@@ -174,7 +170,7 @@ def _run(scan: _Slice, start: Mapping[str, Any], cell: Sequence[Any]) -> MsgGene
         yield from read_event(beamline.baseline, BASELINE)
 
     # the beam is off before anybody is told that the run has ended
-    safely = bpp.finalize_wrapper(body(), partial(_leave_safe, scan))
+    safely = bpp.finalize_wrapper(body(), partial(bring_to_rest, beamline))
     yield from bpp.contingency_wrapper(safely, except_plan=close_failed, else_plan=bps.close_run)
 
 
@@ -282,15 +278,6 @@ def _values(
         ended_s=attempt.ended_s,
         move_s=scan.settling_s + attempt.move_s,
     )
-
-
-def _leave_safe(scan: _Slice) -> MsgGenerator[None]:
-    """Shutter closed, compare disarmed, detector stopped, velocity as it was."""
-    yield from make_safe(scan.beamline)
-    try:
-        yield from bps.prepare(scan.beamline.translation, scan.travel_mm_s, wait=True)
-    except HARDWARE_ERRORS as error:
-        logger.warning("the translation's velocity was not restored: %s", cause(error))
 
 
 def _metadata(geometry: ScanGeometry, settings: SliceSettings, role: Role) -> dict[str, Any]:

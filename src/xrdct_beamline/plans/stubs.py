@@ -20,6 +20,7 @@ from xrdct_beamline.domain.errors import DeviceError, MoveFailed
 
 __all__ = [
     "HARDWARE_ERRORS",
+    "bring_to_rest",
     "cause",
     "close_failed",
     "drain",
@@ -86,6 +87,17 @@ def verify_at(stage: Stage, target: float) -> MsgGenerator[None]:
             f"{stage.name} is at {stage.position:g} {stage.egu} instead of {target:g} "
             f"(tolerance {stage.tolerance:g}); the line is taken again"
         )
+
+
+def bring_to_rest(beamline: Beamline, statuses: Iterable[StatusBase] = ()) -> MsgGenerator[None]:
+    """Stop whatever moves or exposes, wait for what was started, and make everything safe."""
+    for device in (beamline.translation, beamline.rotation, beamline.detector):
+        try:
+            yield from bps.stop(device)
+        except HARDWARE_ERRORS as error:
+            logger.warning("%s could not be stopped: %s", device.name, cause(error))
+    yield from drain(statuses)
+    yield from make_safe(beamline)
 
 
 def make_safe(beamline: Beamline) -> MsgGenerator[None]:
