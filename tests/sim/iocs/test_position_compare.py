@@ -115,29 +115,29 @@ def test_only_the_direction_of_the_step_counts() -> None:
 def test_stop_ends_the_pulses_and_the_next_move_goes_on() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.arm(0.1, 0.1, 6)
-        bench.move(1.0)
-        await asyncio.sleep(0.035)
+        bench.move(1.0, velocity=2.0)
+        await asyncio.sleep(0.12)
         bench.stop()
         await asyncio.sleep(0.05)
         sent = len(bench.pulses)
         assert 1 <= sent < 6
-        bench.move(1.0)
+        bench.move(1.0, velocity=2.0)
         await until_over(bench)
 
     bench = run(scenario)
     assert bench.compare.produced.value == 6
-    np.testing.assert_allclose(bench.compare.position.value, 0.105 + 0.1 * np.arange(6), atol=0.006)
+    np.testing.assert_allclose(bench.compare.position.value, 0.101 + 0.1 * np.arange(6), atol=0.0011)
 
 
 def test_disabled_comparator_is_silent() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.arm(0.1, 0.1, 5)
-        bench.move(1.0)
-        await asyncio.sleep(0.025)
+        bench.move(1.0, velocity=2.0)
+        await asyncio.sleep(0.12)
         await bench.compare.enable.write("ZERO")
         await until_over(bench)
         sent = len(bench.pulses)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
         assert len(bench.pulses) == sent < 5
 
     run(scenario)
