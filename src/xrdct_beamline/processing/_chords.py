@@ -1,0 +1,159 @@
+"""Chords through a region of interest, as its own scan and as an outer scan see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter1d
+
+from xrdct_beamline.domain.scan import ScanGeometry
+
+from ._outside import Outer, OutsideProjector
+
+__all__ = ["ChordFigure", "compare_chords"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: A line whose chords differ from the region's by more than this, relative to the others', is bad.
+BAD_LINE_SHARE = 0.3
+#: Lags looked at, in steps of the outer scan either way.
+LARGEST_LAG_STEPS = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class ChordFigure:
+    """How the chords of an outer scan compare with the region's.
+
+    Parameters
+    ----------
+    slope:
+        Outer chords per region chord, by total least squares through the origin; 1 is right.
+    lag_mm:
+        Translation by which the outer scan must be moved to match the region's best.
+    correlation:
+        Of the chords at that lag, the mean profile of the region taken off.
+    missing_share:
+        Lines of the outer scan that are missing, or off by more than 30 %.
+    n_rays:
+        Rays compared.
+    """
+
+    slope: float
+    lag_mm: float
+    correlation: float
+    missing_share: float
+    n_rays: int
+
+
+def compare_chords(
+    roi_sinogram: npt.NDArray[np.floating[Any]],
+    roi_geometry: ScanGeometry,
+    roi_axis_px: float,
+    outers: Sequence[Outer],
+) -> ChordFigure:
+    """Compare the last of some nested outer scans with the region's scan, summed over channels.
+
+    With its sinogram measured rays are compared; without, the projection of its slice and of those
+    around it, with the region's chords blurred to the resolution of its pixels.
+    """
+    outer = outers[-1]
+    roi_chords = _summed(roi_sinogram)
+    lag_limit_mm = LARGEST_LAG_STEPS * outer.geometry.step_mm
+    t_mm = (np.arange(outer.geometry.shape[1]) - outer.axis_px) * outer.geometry.step_mm
+    roi_t_mm = (np.arange(roi_geometry.shape[1]) - roi_axis_px) * roi_geometry.step_mm
+    margin_mm = min(lag_limit_mm, 0.5 * roi_t_mm[-1])
+    within = (t_mm >= roi_t_mm[0] + margin_mm) & (t_mm <= roi_t_mm[-1] - margin_mm)
+    if outer.sinogram is not None:
+        chords = outer.scale * _summed(outer.sinogram[:, within])
+    else:
+        projector = OutsideProjector(outers, t_mm[within], 0.0)
+        lines = [projector.line(angle) for angle in outer.geometry.rotation_deg]
+        chords = np.stack(lines).sum(axis=2, dtype=np.float64)
+        blur_steps = 0.5 * outer.geometry.step_mm / roi_geometry.step_mm
+        roi_chords = gaussian_filter1d(roi_chords, blur_steps, axis=1, mode="nearest")
+    angles, matching = _at_angles(roi_chords, roi_geometry, outer.geometry)
+    chords = chords[angles]
+    lags_mm = np.arange(-margin_mm, margin_mm + 1e-9, roi_geometry.step_mm)
+    places = (t_mm[within][:, np.newaxis] + lags_mm - roi_t_mm[0]) / roi_geometry.step_mm
+    columns = np.clip(places, 0, roi_t_mm.size - 1)
+    below = np.minimum(columns.astype(int), roi_t_mm.size - 2)
+    part = columns - below
+    seen = (1 - part) * matching[:, below] + part * matching[:, below + 1]  # (rotation, ray, lag)
+    return _figure(chords, seen, lags_mm, _share_of_gaps(outer.geometry))
+
+
+def _summed(sinogram: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Return the sum over channels ``(rotation, translation)``; NaN where nothing was measured."""
+    total: FloatArray = np.nansum(sinogram, axis=2, dtype=np.float64)
+    return np.where(np.isfinite(sinogram).any(axis=2), total, np.nan)
+
+
+def _share_of_gaps(geometry: ScanGeometry) -> float:
+    """Return the share of lines that the angles of a half turn skip."""
+    angles = np.asarray(geometry.rotation_deg)
+    gaps = np.diff(angles, append=max(angles[0] + 180.0, angles[-1]))
+    steps = np.round(gaps / np.median(gaps))
+    return float(1 - angles.size / max(steps.sum(), angles.size))
+
+
+def _at_angles(
+    roi_chords: FloatArray, roi_geometry: ScanGeometry, outer_geometry: ScanGeometry
+) -> tuple[npt.NDArray[np.intp], FloatArray]:
+    """Return the outer lines within the region's angles, and the region's chords at their angles."""
+    roi_deg = np.asarray(roi_geometry.rotation_deg)
+    outer_deg = np.asarray(outer_geometry.rotation_deg)
+    shared = np.flatnonzero((outer_deg >= roi_deg[0] - 1e-9) & (outer_deg <= roi_deg[-1] + 1e-9))
+    after = np.clip(np.searchsorted(roi_deg, outer_deg[shared]), 1, roi_deg.size - 1)
+    u = (outer_deg[shared] - roi_deg[after - 1]) / (roi_deg[after] - roi_deg[after - 1])
+    nearer = np.where(u < 0.5, after - 1, after)  # a mean of two rays would blur what they cross
+    return shared, roi_chords[nearer]
+
+
+def _figure(chords: FloatArray, seen: FloatArray, lags_mm: FloatArray, gaps: float) -> ChordFigure:
+    """Return the figure of outer chords ``(rotation, ray)`` and the region's ``(rotation, ray, lag)``."""
+    middle = seen[:, :, seen.shape[2] // 2]
+    with_data = np.isfinite(chords) & np.isfinite(seen).all(axis=2)
+    sums = np.where(with_data, chords, 0).sum(axis=1), np.where(with_data, middle, 0).sum(axis=1)
+    ratio = np.divide(*sums, out=np.zeros_like(sums[0]), where=sums[1] > 0)
+    typical = float(np.median(ratio[with_data.any(axis=1)])) if with_data.any() else np.nan
+    good_line = with_data.any(axis=1) & (np.abs(ratio - typical) <= BAD_LINE_SHARE * abs(typical))
+    used = with_data & good_line[:, np.newaxis]
+    if used.sum() < 8:
+        return ChordFigure(np.nan, np.nan, np.nan, 1.0, int(used.sum()))
+    correlation = _correlations(chords, seen, used)
+    best = int(np.argmax(correlation))
+    lag_mm = float(lags_mm[best])
+    if 0 < best < lags_mm.size - 1:
+        before, peak, after = correlation[best - 1 : best + 2]
+        curvature = before - 2 * peak + after
+        lag_mm += 0.5 * float(before - after) / float(curvature) * float(lags_mm[1] - lags_mm[0])
+    return ChordFigure(
+        slope=_slope(seen[:, :, best][used], chords[used]),
+        lag_mm=lag_mm,
+        correlation=float(correlation[best]),
+        missing_share=1 - float(good_line.mean()) * (1 - gaps),
+        n_rays=int(used.sum()),
+    )
+
+
+def _correlations(chords: FloatArray, seen: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:
+    """Return the correlation of the chords at each lag, the mean over angle of each ray taken off."""
+    count = np.maximum(used.sum(axis=0), 1)
+    a = np.where(used, chords, 0)
+    a = np.where(used, a - a.sum(axis=0) / count, 0)
+    b = np.where(used[:, :, np.newaxis], seen, 0)
+    b = np.where(used[:, :, np.newaxis], b - b.sum(axis=0) / count[:, np.newaxis], 0)
+    norm = np.sqrt(np.square(a).sum() * np.square(b).sum(axis=(0, 1)))
+    return np.divide(
+        (a[:, :, np.newaxis] * b).sum(axis=(0, 1)), norm, out=np.zeros_like(norm), where=norm > 0
+    )
+
+
+def _slope(x: FloatArray, y: FloatArray) -> float:
+    """Return the slope of y = slope·x by total least squares: both have noise."""
+    xx, xy, yy = x @ x, x @ y, y @ y
+    return float((yy - xx + np.hypot(yy - xx, 2 * xy)) / (2 * xy)) if xy else np.nan
