@@ -24,7 +24,7 @@ from typing import Any
 from PIL import Image
 from selenium import webdriver
 
-SIZE = (1400, 900)
+WIDTH, HEIGHT = 1400, 900
 MAX_BYTES = 400_000
 PATIENCE_S = 300.0
 FLAGS = (
@@ -55,9 +55,7 @@ def browser_at(url: str) -> Iterator[Any]:
         service = webdriver.ChromeService(programs["chromedriver"])
         browser = webdriver.Chrome(options=options, service=service)
         try:
-            # Set as the page's own size: a window's includes the browser's frame.
-            metrics = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            set_size(browser, HEIGHT)
             browser.get(url)
             wait_for(
                 lambda: browser.execute_script("return window.Bokeh && Bokeh.documents.length > 0"), 30.0
@@ -65,6 +63,12 @@ def browser_at(url: str) -> Iterator[Any]:
             yield browser
         finally:
             browser.quit()
+
+
+def set_size(browser: Any, height: int) -> None:
+    """Set the size of the page itself; a window's would include the browser's frame."""
+    metrics = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float) -> Any:
@@ -125,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         browser = stack.enter_context(browser_at(url))
         if not options.url:
             wait_for(lambda: is_half_done(browser.execute_script(HEADER)), PATIENCE_S)
+        set_size(browser, browser.execute_script("return document.querySelector('main').scrollHeight"))
         time.sleep(1.0)  # let the newest picture be painted
         save(browser.get_screenshot_as_png(), options.output)
 

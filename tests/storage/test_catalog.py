@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import threading
 import time
 from types import SimpleNamespace
@@ -41,26 +40,40 @@ class Client:
         self.context = SimpleNamespace(close=lambda: setattr(self, "closed", True))
 
 
+class Recorder:
+    """Stands for the writer of one run."""
+
+    def __init__(self, refuse: set[str]) -> None:
+        self.documents: list[tuple[str, dict]] = []
+        self.refuse = refuse
+        self.flushed = 0
+
+    def __call__(self, name: str, document: dict) -> None:
+        if name in self.refuse:
+            raise OSError("connection refused")
+        self.documents.append((name, document))
+
+    def flush(self) -> None:
+        if "flush" in self.refuse:
+            raise OSError("connection refused")
+        self.flushed += 1
+
+
 class Recorded:
-    """Stands for the tiled writers: keeps what each run's recorder was given."""
+    """Keeps what each run's recorder was given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.runs: list[list[tuple[str, dict]]] = []
-        self.intervals_s: list[float] = []
+        self.recorders: list[Recorder] = []
         self.refuse: set[str] = set()
         monkeypatch.setattr(catalog, "_recorder", self._recorder)
 
-    def _recorder(self, client: Any, interval_s: float):
-        documents: list[tuple[str, dict]] = []
-        self.runs.append(documents)
-        self.intervals_s.append(interval_s)
+    @property
+    def runs(self) -> list[list[tuple[str, dict]]]:
+        return [recorder.documents for recorder in self.recorders]
 
-        def record(name: str, document: dict) -> None:
-            if name in self.refuse:
-                raise OSError("connection refused")
-            documents.append((name, document))
-
-        return record
+    def _recorder(self, client: Any, interval_s: float) -> Recorder:
+        self.recorders.append(Recorder(self.refuse))
+        return self.recorders[-1]
 
 
 @pytest.fixture
@@ -95,11 +108,11 @@ def test_numpy_values_arrive_plain_and_the_document_stays_as_it_was(recorded):
 def test_a_server_that_refuses_costs_its_run_and_no_other(recorded):
     subscriber = CatalogSubscriber(Client)
     broken, whole = run_documents(), run_documents()
-    recorded.refuse = {"event"}
+    recorded.refuse.add("event")
     for name, document in broken:
         subscriber(name, document)
     subscriber.drain(5)
-    recorded.refuse = set()
+    recorded.refuse.clear()
     for name, document in whole:
         subscriber(name, document)
     assert subscriber.close(5)
@@ -166,10 +179,33 @@ def test_replay_writes_what_is_absent_replaces_what_is_partial_and_leaves_what_i
     assert client.deleted == [uids[1]]
 
 
-def test_replay_of_a_run_without_its_end_keeps_no_event_waiting(recorded):
+def test_replay_of_a_run_without_its_end_keeps_nothing_back(recorded):
     replay_into_catalog(run_documents()[:-1], {})
-    replay_into_catalog(run_documents(), {})
-    assert recorded.intervals_s == [0.0, math.inf]
+    assert recorded.recorders[0].flushed == 1
+
+
+def test_what_a_run_keeps_back_is_written_when_nothing_comes(recorded):
+    subscriber = CatalogSubscriber(Client, interval_s=0.01)
+    for name, document in run_documents()[:-1]:
+        subscriber(name, document)
+    subscriber.drain(5)
+    flushed = recorded.recorders[0].flushed
+    assert flushed >= 1
+    deadline = time.monotonic() + 5
+    while recorded.recorders[0].flushed == flushed:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert subscriber.close(5)
+
+
+def test_a_failure_to_write_what_was_kept_back_costs_the_run(recorded):
+    recorded.refuse.add("flush")
+    subscriber = CatalogSubscriber(Client)
+    documents = run_documents()[:-1]
+    for name, document in documents:
+        subscriber(name, document)
+    assert subscriber.close(5)
+    assert list(subscriber.missing) == [documents[0][1]["uid"]]
 
 
 def test_the_profile_is_one_that_tiled_accepts_and_points_at_the_files(tmp_path):

@@ -4,42 +4,73 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
+from bluesky_tiled_plugins.writing.consolidators import Patch
 from bluesky_tiled_plugins.writing.tiled_writer import RunNormalizer, _RunWriter
 
 __all__ = ["RunRecorder"]
 
-#: Events of a stream in one request, at most.
-BATCH_SIZE = 1000
+#: A request is followed by this many times its own duration without one of its kind. The server
+#: looks at every file of a key whenever one is added (1 s for 300 files), and a row of a table costs
+#: it 50 ms: a slow server gets fewer and larger requests instead of falling behind.
+REST = 10.0
 
 
 class _LineWriter(_RunWriter):
-    """Writes a StreamDatum at once, and the events of a stream at most once per interval.
+    """Takes files in their order, and writes what has gathered at most once per interval.
 
-    The reader concatenates a key's files in the order in which they were registered. TiledWriter
-    with a batch size above 1 registers short files last, and with a batch size of 1 it sends a
-    request of 50 ms for each sample of the cell.
+    The reader concatenates a key's files in the order in which they were registered, which
+    TiledWriter keeps only with a batch size of 1: a request for each line and each sample.
     """
 
     def __init__(self, client: Any, *, interval_s: float) -> None:
-        # SQLite has no list columns, so that every array becomes a zarr array (max_array_size=0).
-        super().__init__(client, batch_size=BATCH_SIZE, max_array_size=0)
+        # Batches are written here; SQLite has no list columns, so every array becomes a zarr array.
+        super().__init__(client, batch_size=math.inf, max_array_size=0)
         self._interval_s = interval_s
-        self._written_s: dict[str, float] = {}
+        self._next_s: dict[str, float] = {}
+        self._unwritten: dict[str, list[Any]] = defaultdict(list)
 
     def stream_datum(self, doc: dict[str, Any]) -> None:
-        self._write_external_data(doc)
+        node, consolidator, patch = self._update_consolidator(doc)
+        self._unwritten[node.uri] = [node, consolidator, *self._unwritten[node.uri][2:], patch]
+        self._when_due(node.uri, lambda: self._write_files(node.uri))
 
     def event(self, doc: dict[str, Any]) -> None:
         super().event(doc)
-        node = self._desc_nodes[doc["descriptor"]]
-        stream, now = node.item["id"], time.monotonic()
-        if now - self._written_s.get(stream, -math.inf) < self._interval_s:
-            return
-        self._written_s[stream] = now
+        stream = self._desc_nodes[doc["descriptor"]].item["id"]
+        self._when_due(stream, lambda: self._write_rows(stream))
+
+    def stop(self, doc: dict[str, Any]) -> None:
+        self.flush()
+        super().stop(doc)
+
+    def flush(self) -> None:
+        """Write everything that has gathered."""
+        for uri in list(self._unwritten):
+            self._write_files(uri)
+        for stream in list(self._internal_data_cache):
+            self._write_rows(stream)
+
+    def _when_due(self, key: str, write: Callable[[], None]) -> None:
+        started = time.monotonic()
+        if started >= self._next_s.get(key, 0.0 if math.isfinite(self._interval_s) else math.inf):
+            write()
+            ended = time.monotonic()
+            self._next_s[key] = ended + max(self._interval_s, REST * (ended - started))
+
+    def _write_files(self, uri: str) -> None:
+        if uri in self._unwritten:
+            node, consolidator, *patches = self._unwritten[uri]
+            patch = Patch.combine_patches(patches)
+            self._update_data_source_for_node(node, consolidator.get_data_source(), patch)
+            del self._unwritten[uri]
+
+    def _write_rows(self, stream: str) -> None:
         if rows := self._internal_data_cache[stream]:
-            self._write_internal_data(rows, desc_node=node)
+            self._write_internal_data(rows, desc_node=self._desc_nodes[stream])
             rows.clear()
 
 
@@ -51,8 +82,8 @@ class RunRecorder:
     client:
         Writable tiled container.
     interval_s:
-        Least time between two writings of the same stream's events; the last ones are written
-        with the stop document.
+        Least time between two writings of the same stream; what has gathered in between is written
+        with the next, with `flush`, or with the stop document.
     """
 
     def __init__(self, client: Any, *, interval_s: float) -> None:
@@ -61,5 +92,9 @@ class RunRecorder:
         self._normalizer.subscribe(self._writer)
 
     def __call__(self, name: str, document: dict[str, Any]) -> None:
-        """Write one document."""
+        """Take one document."""
         self._normalizer(name, document)
+
+    def flush(self) -> None:
+        """Write everything that has gathered."""
+        self._writer.flush()

@@ -13,9 +13,13 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .journal import _plain
+
+if TYPE_CHECKING:
+    from ._catalog_writer import RunRecorder
 
 __all__ = ["CatalogSubscriber", "registered_uids", "replay_into_catalog"]
 
@@ -38,7 +42,7 @@ class CatalogSubscriber:
     queue_size:
         Documents that may wait before the run is given up.
     interval_s:
-        Least time between two writings of the same stream's events; frames are registered at once.
+        Least time between two writings of the same stream. It is longer where the server is slow.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class CatalogSubscriber:
         self._queue: queue.Queue[tuple[str, str, Any]] = queue.Queue(queue_size)
         self._run_of_descriptor: dict[str, str] = {}
         self._missing: dict[str, str] = {}
-        self._recorders: dict[str, Callable[[str, Document], None]] = {}
+        self._recorders: dict[str, RunRecorder] = {}
         self._client: Any = None
         self._thread = threading.Thread(target=self._work, name="xrdct-catalog", daemon=True)
         self._thread.start()
@@ -102,30 +106,43 @@ class CatalogSubscriber:
 
     def _work(self) -> None:
         while True:
-            uid, name, item = self._queue.get()
+            try:
+                uid, name, item = self._queue.get(timeout=self._interval_s)
+            except queue.Empty:
+                self._flush()
+                continue
             if item is None:
                 self._disconnect()
                 return
             if isinstance(item, threading.Event):
+                self._flush()
                 item.set()
-            elif uid in self._missing:
+            elif uid not in self._missing:
+                self._guarded(uid, partial(self._write, uid, name, item))
+            if name == "stop" or uid in self._missing:
                 self._recorders.pop(uid, None)
-            else:
-                self._write(uid, name, item)
 
     def _write(self, uid: str, name: str, document: Document) -> None:
+        if name == "start":
+            self._recorders[uid] = self._recorder()
+        self._recorders[uid](name, _as_journaled(document))
+
+    def _flush(self) -> None:
+        """Write what recorders keep back between two of their intervals."""
+        for uid, recorder in list(self._recorders.items()):
+            self._guarded(uid, recorder.flush)
+            if uid in self._missing:
+                del self._recorders[uid]
+
+    def _guarded(self, uid: str, action: Callable[[], None]) -> None:
         try:
-            if name == "start":
-                self._recorders[uid] = self._recorder()
-            self._recorders[uid](name, _as_journaled(document))
+            action()
         except Exception as error:  # the boundary of the thread: the scan must not notice
-            logger.exception("the catalog could not take a %s document of run %s", name, uid)
+            logger.exception("the catalog could not take run %s", uid)
             self._disconnect()
             self._give_up(uid, f"{type(error).__name__}: {error}")
-        if name == "stop" or uid in self._missing:
-            self._recorders.pop(uid, None)
 
-    def _recorder(self) -> Callable[[str, Document], None]:
+    def _recorder(self) -> RunRecorder:
         if self._client is None:
             self._client = self._connect()
         return _recorder(self._client, self._interval_s)
@@ -152,24 +169,23 @@ def replay_into_catalog(documents: Iterable[tuple[str, Document]], client: Any) 
     A run that the catalog holds whole is left alone; a run that it holds in part is replaced. Raw
     files are only registered: replacing a run does not touch them.
     """
-    documents = list(documents)
-    ended = {str(document["run_start"]) for name, document in documents if name == "stop"}
     present = set(client)
     whole = set(registered_uids(client))
-    recorders: dict[str, Callable[[str, Document], None]] = {}
+    recorders: dict[str, RunRecorder] = {}
     run_of: dict[str, str] = {}
     for name, document in documents:
         uid = str(document["uid"] if name == "start" else document.get("run_start", ""))
         if name == "start" and uid not in whole:
             if uid in present:
                 client.delete_contents(uid, recursive=True, external_only=False)
-            # Events may wait for the stop document, unless there is none.
-            recorders[uid] = _recorder(client, math.inf if uid in ended else 0.0)
+            recorders[uid] = _recorder(client, math.inf)
         if name == "descriptor":
             run_of[document["uid"]] = uid
         recorder = recorders.get(uid or run_of.get(document.get("descriptor", ""), ""))
         if recorder is not None:
             recorder(name, _as_journaled(document))
+    for recorder in recorders.values():
+        recorder.flush()  # of runs without a stop document, which were cut short
     return list(recorders)
 
 
@@ -183,7 +199,7 @@ def _as_journaled(document: Document) -> Document:
     return json.loads(json.dumps(document, default=_plain))
 
 
-def _recorder(client: Any, interval_s: float) -> Callable[[str, Document], None]:
-    from ._catalog_writer import RunRecorder  # imports tiled, which only who keeps a catalog needs
+def _recorder(client: Any, interval_s: float) -> RunRecorder:
+    from . import _catalog_writer  # imports tiled, which only who keeps a catalog needs
 
-    return RunRecorder(client, interval_s=interval_s)
+    return _catalog_writer.RunRecorder(client, interval_s=interval_s)
