@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,17 +97,33 @@ def is_half_done(header: str) -> bool:
 def running_demo() -> Iterator[str]:
     """Run the demo in a folder of its own, and yield the address of its page."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        command = [sys.executable, "-m", "xrdct_beamline.cli", "demo", "--headless", "--output", folder]
-        demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said = Path(folder) / "said.txt"
+        command = [
+            sys.executable,
+            "-m",
+            "xrdct_beamline.cli",
+            "demo",
+            "--headless",
+            "--output",
+            f"{folder}/demo",
+        ]
+        environment = {**os.environ, "TILED_PROFILES": f"{folder}/profiles"}
+        with said.open("w") as file:
+            demo = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         try:
-            for line in demo.stdout or ():
-                if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-                    yield found.group()
-                    return
-            sys.exit("the demo ended without naming its page")
+            yield wait_for(lambda: page_address(demo, said), 120.0)
         finally:
-            demo.terminate()
-            demo.communicate()
+            demo.send_signal(signal.SIGINT)  # as Ctrl-C, so that it ends what it started
+            demo.wait(60.0)
+
+
+def page_address(demo: subprocess.Popen[bytes], said: Path) -> str | None:
+    """Return the address that the demo has named, if it has."""
+    text = said.read_text()
+    if demo.poll() is not None:
+        sys.exit(f"the demo ended before its page could be shot; it said:\n{text}")
+    found = re.search(r"http://127\.0\.0\.1:\d+/", text)
+    return found and found.group()
 
 
 def save(png: bytes, target: Path) -> None:

@@ -58,6 +58,21 @@ def test_time_runs_from_the_first_sample_in_a_unit_that_suits_it():
     assert cell.pauses.data == {"x0": [10.0, 100.0], "x1": [20.0, 119.0]}
 
 
+@pytest.mark.parametrize(
+    ("current_mA", "shown", "label"),
+    [(-0.5, -0.5, "current (mA)"), (-0.008, -8.0, "current (µA)"), (0, 0, "current (mA)")],
+)
+def test_the_current_is_shown_in_a_unit_that_suits_it(current_mA, shown, label):
+    cell = CellFigures(height_px=100)
+    cell.show(
+        Snapshot(
+            cell_time_s=np.arange(2.0), cell_voltage=np.ones(2), cell_current=np.array([0.0, current_mA])
+        )
+    )
+    assert cell.current.yaxis.axis_label == label
+    assert cell.source.data["current"][1] == pytest.approx(shown)
+
+
 def test_a_week_of_samples_is_thinned_and_keeps_the_newest():
     n = 600_000
     cell = CellFigures(height_px=100)

@@ -170,11 +170,13 @@ class CellFigures:
         zero, last = seconds[0], seconds[-1]
         scale, unit = _time_unit(float(last - zero))
         keep = _thinned(seconds.size)
+        current, current_unit = _current_unit(np.asarray(snapshot.cell_current, float)[keep])
         self.current.xaxis.axis_label = f"time ({unit})"
+        self.current.yaxis.axis_label = f"current ({current_unit})"
         self.source.data = {
             "time": (seconds[keep] - zero) / scale,
             "voltage": np.asarray(snapshot.cell_voltage, float)[keep],
-            "current": np.asarray(snapshot.cell_current, float)[keep],
+            "current": current,
         }
         for line in self._lines:
             line.visible = True
@@ -331,6 +333,12 @@ def _time_unit(span_s: float) -> tuple[float, str]:
     if span_s < 300.0:
         return 1.0, "s"
     return (60.0, "min") if span_s < 3 * 3600.0 else (3600.0, "h")
+
+
+def _current_unit(current_mA: FloatArray) -> tuple[FloatArray, str]:
+    """Return the current in the unit that suits it: cells for tomography draw microamperes."""
+    finite = np.abs(current_mA[np.isfinite(current_mA)])
+    return (current_mA * 1e3, "µA") if finite.size and 0 < finite.max() < 0.1 else (current_mA, "mA")
 
 
 def _thinned(n: int) -> npt.NDArray[np.intp]:

@@ -82,6 +82,7 @@ class Session:
             width=360,
             disabled=True,
             title="own range",
+            bar_color="#1d5fa6",
             stylesheets=[_SLIDER_CSS],
         )
         self._choice.on_change("active", self._preset_chosen)
