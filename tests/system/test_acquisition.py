@@ -255,7 +255,7 @@ def test_line_with_a_lost_frame_is_retaken(
 
     assert recorder.verdicts == [(0, 0, "retake"), (0, 1, "accepted"), *ACCEPTED[1:]]
     short, again = recorder.lines[:2]
-    assert short["line_captured"] == 20
+    assert (short["line_acquired"], short["line_captured"]) == (21, 20)
     assert "20 of 21 frames" in short["line_reason"]
     assert short["line_raw_file"] != again["line_raw_file"]
     assert len(frames_of(short["line_raw_file"])) == 20

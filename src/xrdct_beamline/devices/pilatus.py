@@ -257,7 +257,8 @@ class Pilatus(Device):
             self._end_acquisition()
             self._wait_until_over(flight)
         outcome = self._read_outcome(flight)
-        problem = problem or _judge(outcome, flight.progress.request.n_frames)
+        if not problem and (fault := _judge(outcome, flight.progress.request.n_frames)):
+            problem = flight.progress.given_up or fault
         self.outcome = self._uncollected = outcome
         flight.has_ended = True
         if not problem:

@@ -15,7 +15,7 @@ from ophyd.status import StatusBase
 
 from xrdct_beamline.devices.beam import ShutterState
 from xrdct_beamline.devices.beamline import Beamline
-from xrdct_beamline.devices.line_watch import LineOutcome, LineRequest
+from xrdct_beamline.devices.line_watch import AcquisitionMode, LineOutcome, LineRequest
 from xrdct_beamline.devices.position_compare import CompareLine
 from xrdct_beamline.domain.documents import PRIMARY
 
@@ -100,6 +100,8 @@ def attempt_line(beamline: Beamline, line: LinePlan, measure: Measure) -> MsgGen
         logger.warning("line at %g deg: %s", line.rotation_deg, attempt.problem)
         yield from bring_to_rest(beamline, attempt.statuses)
         yield from bps.collect(detector, name=PRIMARY)
+        if attempt.started_s and line.request.mode is AcquisitionMode.FLY:
+            yield from _read_what_was_captured(beamline, attempt)
         attempt.ended_s = time.time()
     if detector.outcome is not outcome_before:
         attempt.outcome = detector.outcome
@@ -126,12 +128,7 @@ def fly_line(beamline: Beamline, line: LinePlan, attempt: Attempt) -> MsgGenerat
     attempt.ended_s = time.time()
     leaving = yield from _leave(beamline, line, attempt, f"{group}-move")
     yield from _do(attempt, bps.trigger(compare, group=group), group)
-    reading = yield from bps.read(compare)
-    attempt.pulses = int(reading[compare.produced.name]["value"])
-    attempt.position_mm, attempt.i0, attempt.i1 = (
-        np.asarray(reading[signal.name]["value"], dtype=float)
-        for signal in (compare.position_mm, compare.i0, compare.i1)
-    )
+    yield from _read_gates(beamline, attempt)
     yield from _hand_on(beamline, attempt, [crossing, *leaving], f"{group}-move")
 
 
@@ -158,6 +155,25 @@ def step_line(beamline: Beamline, line: LinePlan, attempt: Attempt) -> MsgGenera
     yield from _hand_on(beamline, attempt, leaving, f"{group}-move")
 
 
+def _read_gates(beamline: Beamline, attempt: Attempt) -> MsgGenerator[None]:
+    """Take over what the position compare has sent and captured."""
+    compare = beamline.compare
+    reading = yield from bps.read(compare)
+    attempt.pulses = int(reading[compare.produced.name]["value"])
+    attempt.position_mm, attempt.i0, attempt.i1 = (
+        np.asarray(reading[signal.name]["value"], dtype=float)
+        for signal in (compare.position_mm, compare.i0, compare.i1)
+    )
+
+
+def _read_what_was_captured(beamline: Beamline, attempt: Attempt) -> MsgGenerator[None]:
+    """Note for the record how far a failed line has come, if that can be had."""
+    try:
+        yield from _read_gates(beamline, attempt)
+    except HARDWARE_ERRORS as error:
+        logger.warning("what the position compare captured is not known: %s", cause(error))
+
+
 def _arm_on_the_way(
     beamline: Beamline, line: LinePlan, start_mm: float, attempt: Attempt
 ) -> MsgGenerator[None]:
@@ -174,6 +190,7 @@ def _arm_on_the_way(
     attempt.move_s = time.monotonic() - began_s
     yield from verify_at(rotation, line.rotation_deg)
     yield from verify_at(translation, start_mm)
+    attempt.rotation_deg = rotation.position
     yield from wait_until_done([armed], group)
 
 
@@ -181,7 +198,6 @@ def _leave(
     beamline: Beamline, line: LinePlan, attempt: Attempt, group: str
 ) -> MsgGenerator[list[StatusBase]]:
     """Close the shutter, and turn to the next line while the translation runs down."""
-    attempt.rotation_deg = beamline.rotation.position
     leaving = [attempt.keep((yield from bps.abs_set(beamline.shutter, ShutterState.CLOSED, group=group)))]
     if line.next_rotation_deg is not None:
         turn = yield from bps.abs_set(beamline.rotation, line.next_rotation_deg, group=group)
