@@ -12,10 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange, uintp
 
-__all__ = ["aligned_zeros", "back_project", "splat"]
+__all__ = ["POINTS_AT_ONCE", "aligned_zeros", "back_project", "filter_line", "splat"]
 
 #: Edge of the pixel tile whose stretch of the filtered line stays in the cache.
 TILE = 16
+#: `filter_line` makes that many points of so many bins in one pass; their number is a multiple of it.
+POINTS_AT_ONCE = 4
+BINS_AT_ONCE = 512
+#: Points in one thread's task.
+POINTS_IN_TASK = 64
 #: Loads of 32 bytes that straddle cache lines cost a fifth of the speed; numpy aligns to 16.
 ALIGNMENT_BYTES = 64
 
@@ -84,6 +89,44 @@ def back_project(
                         )
                         for b in range(uintp(n_bins)):
                             image[row, column, b] += lower * lines[k, i, b] + upper * lines[k, i + one, b]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
+def filter_line(
+    matrix: npt.NDArray[np.float32], line: npt.NDArray[np.float32], filtered: npt.NDArray[np.float32]
+) -> None:
+    """Add the product of matrix ``(point, translation)`` and line ``(translation, bin)`` to filtered.
+
+    A single line goes through here rather than through BLAS, whose idle threads go on spinning for
+    20 ms and take the cores from the back-projection (105 ms of processor time a line, not 75).
+    """
+    n_points, n_translations = matrix.shape
+    n_bins = line.shape[1]
+    n_ranges = (n_points + POINTS_IN_TASK - 1) // POINTS_IN_TASK
+    one = uintp(1)
+    for task in prange(n_ranges * ((n_bins + BINS_AT_ONCE - 1) // BINS_AT_ONCE)):
+        bins = range(
+            uintp(task // n_ranges * BINS_AT_ONCE), uintp(min(n_bins, (task // n_ranges + 1) * BINS_AT_ONCE))
+        )
+        first, last = task % n_ranges * POINTS_IN_TASK, min(n_points, (task % n_ranges + 1) * POINTS_IN_TASK)
+        for p in range(uintp(first), uintp(last), uintp(POINTS_AT_ONCE)):
+            q, r, s = p + one, p + one + one, p + one + one + one
+            for i in range(uintp(0), uintp(n_translations - n_translations % 2), uintp(2)):
+                j = i + one
+                a, b, c, d = matrix[p, i], matrix[q, i], matrix[r, i], matrix[s, i]
+                e, f, g, h = matrix[p, j], matrix[q, j], matrix[r, j], matrix[s, j]
+                for m in bins:
+                    here, there = line[i, m], line[j, m]
+                    filtered[p, m] += a * here + e * there
+                    filtered[q, m] += b * here + f * there
+                    filtered[r, m] += c * here + g * there
+                    filtered[s, m] += d * here + h * there
+            for i in range(uintp(n_translations - n_translations % 2), uintp(n_translations)):
+                for m in bins:
+                    filtered[p, m] += matrix[p, i] * line[i, m]
+                    filtered[q, m] += matrix[q, i] * line[i, m]
+                    filtered[r, m] += matrix[r, i] * line[i, m]
+                    filtered[s, m] += matrix[s, i] * line[i, m]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import ProcessingError
 
-from ._backprojection import aligned_zeros, back_project, splat
+from ._backprojection import POINTS_AT_ONCE, aligned_zeros, back_project, filter_line, splat
 from ._filters import FILTERS, check_filter, filter_matrix, variance_matrix
 
 __all__ = ["LineProjector", "OutputField"]
@@ -96,7 +96,8 @@ class LineProjector:
         self.field = field or OutputField.native(n_translations, axis_px)
         self._padding = max(0, math.ceil(self.field.radius_px - axis_px) + 1)
         last_px = math.ceil(axis_px + self.field.radius_px) + 1
-        self.n_points = (self._padding + last_px) * oversampling + 1
+        n_points = (self._padding + last_px) * oversampling + 1
+        self.n_points = POINTS_AT_ONCE * math.ceil(n_points / POINTS_AT_ONCE)
 
     @cached_property
     def matrix(self) -> npt.NDArray[np.float32]:
@@ -130,8 +131,11 @@ class LineProjector:
         """Filter lines ``(translation, bin)`` and add them to the image ``(y, x, bin)``."""
         matrix = self.variance_matrix if squared else self.matrix
         filtered = aligned_zeros((len(lines), self.n_points, image.shape[2]))
-        for line, out in zip(lines, filtered, strict=True):
-            np.matmul(matrix, line, out=out)
+        if len(lines) == 1:
+            filter_line(matrix, lines[0], filtered[0])
+        else:
+            for line, out in zip(lines, filtered, strict=True):
+                np.matmul(matrix, line, out=out)
         start, per_row, per_column = self._points(np.asarray(rotation_deg, dtype=np.float64))
         back_project(image, filtered, np.asarray(weight, dtype=np.float64), start, per_row, per_column)
 
