@@ -26,7 +26,7 @@ Rot3: 0.0
 Wavelength: 2.48e-11
 """
 PLAIN = {"solid_angle": False, "polarisation": None, "unbiased": False}
-GENTLE = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+GENTLE = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +266,8 @@ def test_frames_that_cannot_be_used_are_refused(plain: Integrator, detector: Det
     for dtype in (complex, "U3", object, bool):
         with pytest.raises(ProcessingError, match="dtype"):
             plain(np.zeros(detector.shape, dtype))
+    with pytest.raises(ProcessingError, match=r"beyond 3\.4e38"):
+        plain(np.full(detector.shape, 1e300))
     with pytest.raises(ProcessingError, match="no pixel of the frame is a finite number"):
         plain(np.full(detector.shape, np.nan))
     for monitor in (0.0, -1.0, np.nan):

@@ -20,12 +20,13 @@ from ._poisson import (
     invert_median,
     invert_trimmed,
     median_expectation,
+    normal_deviate,
     trimmed_expectation,
     truncated_rate,
 )
-from ._trim import COUNTS, NORM, PIXELS, VALUE, select, trim_ordered, trim_unordered
+from ._trim import COUNTS, NORM, PIXELS, VALUE, insertion_sort, trim_ordered, trim_unordered
 
-__all__ = ["N_COLUMNS", "Plan", "estimate_ring"]
+__all__ = ["N_COLUMNS", "Plan", "estimate_ordered", "estimate_unordered"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,13 +40,13 @@ MEAN, TRIMMED_MEAN, MEDIAN, SIGMA_CLIP, POISSON_CLIP = range(5)
 #: Rate below which the trimmed mean and the median cannot be put right (an upper 5 % trim is
 #: identically 0 below 0.051; the median is 0 below 0.69 and within 1 % from 3 up).
 TRIM_FLOOR, MEDIAN_FLOOR = 0.1, 3.0
-#: Rings with fewer pixels are too coarse for the asymptotic correction of a trim.
-SMALL_RING = 100
+#: Rings with fewer pixels are too coarse for corrections that hold for many.
+SMALL_RING = 200
 
 _CHANCE = 1e-3  # of a good pixel outside of either cut of the Poisson clip
-_CHANCE_Z = 3.0902
 _CHANCE_PIXELS = 1000.0  # smaller rings take fewer chances
-_SAMPLE = 129
+_NEAR_BELOW, _NEAR_CHANCE = 1.0, 0.05  # where there are spots: rate, and chance above the upper cut
+_SAMPLE = 65
 _CLIPS = 12
 _SIGMA_CLIPS = 5
 
@@ -106,7 +107,7 @@ def _grouped_median(entries: FloatArray, n: int, total: float, middle: float) ->
             below += entries[PIXELS, j]
         elif entries[VALUE, j] < k + 0.5:
             inside += entries[PIXELS, j]
-    return k - 0.5 + (0.5 * total - below) / inside
+    return k - 0.5 + (0.5 * total - below) / inside if inside > 0.0 else middle
 
 
 @_jit
@@ -132,30 +133,45 @@ def _sampled_start(entries: FloatArray, n: int) -> tuple[float, float]:
     sample = np.ones((4, size))
     for j in range(size):
         sample[VALUE, j] = entries[VALUE, (j * n) // size]
-    sample[VALUE].sort()
+    insertion_sort(sample[VALUE], size)
     return _start(sample, size, float(size))
 
 
 @_jit
-def _normal_deviate(chance: float) -> float:
-    """Deviate of a small one-sided probability (Abramowitz and Stegun 26.2.23)."""
-    t = math.sqrt(-2.0 * math.log(chance))
-    above = 2.515517 + t * (0.802853 + t * 0.010328)
-    return t - above / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
+def _poisson_clip(
+    entries: FloatArray,
+    n: int,
+    total: float,
+    mean_norm: float,
+    unbiased: bool,
+    rate: float,
+    dispersion: float,
+) -> Estimate:
+    """Clip what is improbable under the ring's own rate and dispersion.
+
+    Where that finds more than chance explains and counts are few, the upper cut comes nearer: spots of
+    ten times the ring's rate are then only a few counts, and some of their pixels below a far cut.
+    """
+    chance = _CHANCE * min(1.0, total / _CHANCE_PIXELS)
+    clip = _clip_until_it_stands(entries, n, total, mean_norm, unbiased, rate, dispersion, chance, chance)
+    expected = 2.0 * chance * total
+    if clip.rate < _NEAR_BELOW and total - clip.kept > expected + 3.0 * math.sqrt(expected) + 3.0:
+        return _clip_until_it_stands(
+            entries, n, total, mean_norm, unbiased, clip.rate, dispersion, chance, _NEAR_CHANCE
+        )
+    return clip
 
 
 @_jit
-def _poisson_clip(
-    entries: FloatArray, n: int, total: float, in_order: bool, mean_norm: float, unbiased: bool
-) -> Estimate:
-    """Clip what is improbable under the ring's own rate and dispersion, until the cuts stand."""
-    rate, dispersion = _start(entries, n, total) if in_order else _sampled_start(entries, n)
-    chance = _CHANCE * min(1.0, total / _CHANCE_PIXELS)
-    z = _CHANCE_Z if total >= _CHANCE_PIXELS else _normal_deviate(chance)
+def _clip_until_it_stands(
+    entries: FloatArray, n: int, total: float, mean_norm: float, unbiased: bool,
+    rate: float, dispersion: float, chance: float, upper_chance: float,
+) -> Estimate:  # fmt: skip
+    z = normal_deviate(chance)
     kept, variance = total, rate
     low, high = -math.inf, math.inf
     for _ in range(_CLIPS):
-        new_low, new_high = clip_cuts(rate, dispersion, chance, z)
+        new_low, new_high = clip_cuts(rate, dispersion, chance, z, upper_chance)
         if new_low == low and new_high == high:
             break
         low, high = new_low, new_high
@@ -173,7 +189,7 @@ def _sigma_clip(
     entries: FloatArray, n: int, total: float, mean_norm: float, unbiased: bool, threshold: float
 ) -> Estimate:
     """Clip beyond ``threshold`` standard deviations of what is left, a few times at most."""
-    low, high = -math.inf, math.inf
+    low, high = -1e300, 1e300
     kept, s, w, square = sums_between(entries, n, low, high)
     mean = s / w * mean_norm
     for _ in range(_SIGMA_CLIPS):
@@ -186,7 +202,7 @@ def _sigma_clip(
         mean = s / w * mean_norm
         if kept == before:
             break
-    if not unbiased or mean <= 0.0:
+    if not unbiased or mean <= 0.0 or high > 1e299:
         return Estimate(mean, mean, kept, 0.0)
     dispersion = max(1.0, (square / kept - mean * mean) / mean)
     rate, variance = truncated_rate(mean, low, high, dispersion)
@@ -194,102 +210,128 @@ def _sigma_clip(
 
 
 @_jit
-def _trim(
-    entries: FloatArray,
-    n: int,
-    total: float,
-    in_order: bool,
-    mean_norm: float,
-    deficit: FloatArray,
-    plan: Plan,
+def _ranks(plan: Plan, total: float) -> tuple[int, int]:
+    """Return the first rank that a trimmed mean or median keeps, and the one after the last."""
+    if plan.method == MEDIAN:
+        first = int(total - 1) // 2
+        return first, int(total) - first
+    return int(math.floor(plan.lower * total)), int(total - math.floor(plan.upper * total))  # noqa: RUF046
+
+
+@_jit
+def _rank_estimate(
+    entries: FloatArray, n: int, total: float, first: int, last: int, value: float, middle: float, plan: Plan
 ) -> Estimate:
-    """Trimmed mean; its variance is that of its expectation's rate."""
-    first, last = math.floor(plan.lower * total), total - math.floor(plan.upper * total)
-    if in_order:
-        a, b = _rank_value(entries, n, first), _rank_value(entries, n, last - 1)
-        s, w = trim_ordered(entries, n, first, last, a, b, deficit)
-    else:
-        s, w = trim_unordered(entries, n, int(first), int(last))
-    trimmed = s / w * mean_norm
+    """Estimate from what lies between two ranks; ``value`` is its mean, ``middle`` a value within it."""
+    kept = float(last - first)
+    if kept == total:
+        return Estimate(value, value, total, 0.0)
+    if plan.method == MEDIAN:
+        if not plan.unbiased:
+            return Estimate(value, median_expectation(max(value, 0.7))[1], kept, 0.0)
+        rate = invert_median(_grouped_median(entries, n, total, middle))
+        step = 1e-3 * rate
+        slope = (median_expectation(rate + step)[0] - median_expectation(rate - step)[0]) / (2.0 * step)
+        return Estimate(rate, median_expectation(rate)[1] / (slope * slope), kept, 0.0)
     lower, upper = first / total, 1.0 - last / total
-    if lower + upper == 0.0:
-        return Estimate(trimmed, trimmed, total, 0.0)
-    if plan.unbiased:
-        floor = max(TRIM_FLOOR, 2.0 * upper)
-        if total < SMALL_RING or trimmed < floor:
-            clip = _poisson_clip(entries, n, total, in_order, mean_norm, True)
-            if total < SMALL_RING or clip.rate < floor:
-                return Estimate(clip.rate, clip.variance, clip.kept, 1.0)
-    rate = invert_trimmed(trimmed, lower, upper)
+    rate = invert_trimmed(value, lower, upper)
     _, slope, variance = trimmed_expectation(rate, lower, upper)
     if not plan.unbiased:
-        return Estimate(trimmed, variance, last - first, 0.0)
-    return Estimate(rate, variance / (slope * slope), last - first, 0.0)
+        return Estimate(value, variance, kept, 0.0)
+    return Estimate(rate, variance / max(slope * slope, 1e-6), kept, 0.0)
 
 
 @_jit
-def _median(
-    entries: FloatArray,
-    n: int,
-    total: float,
-    in_order: bool,
-    mean_norm: float,
-    deficit: FloatArray,
-    plan: Plan,
-) -> Estimate:
-    """Median: the middle pixel, or the two of an even number."""
-    first = math.floor((total - 1) / 2)
-    last = total - first
-    if in_order:
-        a, b = _rank_value(entries, n, first), _rank_value(entries, n, last - 1)
-    else:
-        a = select(entries[VALUE], n, int(first))
-        b = a if last - 1 == first else select(entries[VALUE], n, int(last) - 1)
-    if not plan.unbiased:
-        s, w = trim_ordered(entries, n, first, last, a, b, deficit)
-        median = s / w * mean_norm
-        return Estimate(median, median_expectation(max(median, 0.7))[1], last - first, 0.0)
-    if total < SMALL_RING or a < 2.0 * MEDIAN_FLOOR:
-        clip = _poisson_clip(entries, n, total, in_order, mean_norm, True)
-        if total < SMALL_RING or clip.rate < MEDIAN_FLOOR:
-            return Estimate(clip.rate, clip.variance, clip.kept, 1.0)
-    rate = invert_median(_grouped_median(entries, n, total, a))
-    step = 1e-3 * rate
-    slope = (median_expectation(rate + step)[0] - median_expectation(rate - step)[0]) / (2.0 * step)
-    return Estimate(rate, median_expectation(rate)[1] / (slope * slope), last - first, 0.0)
+def _floor(plan: Plan, total: float, estimate: Estimate) -> float:
+    """Return the rate below which a rank estimate gives way to the Poisson clip."""
+    if not plan.unbiased or estimate.kept == total:
+        return 0.0
+    if total < SMALL_RING:
+        return math.inf
+    return MEDIAN_FLOOR if plan.method == MEDIAN else max(TRIM_FLOOR, 2.0 * plan.upper)
 
 
 @_jit
-def estimate_ring(
-    entries: FloatArray, n: int, in_order: bool, deficit: FloatArray, plan: Plan, out: FloatArray
+def _settle(
+    entries: FloatArray, n: int, total: float, mean_norm: float, plan: Plan, estimate: Estimate, floor: float,
+    rate: float, dispersion: float,
+) -> Estimate:  # fmt: skip
+    """Clip from a start (rate and dispersion), where asked for or where a rank estimate cannot work."""
+    clip = _poisson_clip(entries, n, total, mean_norm, plan.unbiased, rate, dispersion)
+    if plan.method == POISSON_CLIP:
+        return clip
+    return Estimate(clip.rate, clip.variance, clip.kept, 1.0) if clip.rate < floor else estimate
+
+
+@_jit
+def _write_row(
+    out: FloatArray, estimate: Estimate, total: float, mean: float, mean_norm: float, square: float
 ) -> None:
-    """Fill one result row from the entries of a ring.
-
-    ``deficit`` is the ring's table for `trim_ordered`, zeros where every entry is one pixel.
-    """
-    total, s, w, square = sums_between(entries, n, -math.inf, math.inf)
-    out[N_PIXELS] = total
-    out[FLAG] = 0.0
-    if total == 0.0:
-        out[INTENSITY] = out[SIGMA] = out[REMOVED] = out[DISPERSION] = np.nan
-        return
-    mean_norm, mean = w / total, s / total
-    if plan.method == TRIMMED_MEAN:
-        estimate = _trim(entries, n, total, in_order, mean_norm, deficit, plan)
-    elif plan.method == MEDIAN:
-        estimate = _median(entries, n, total, in_order, mean_norm, deficit, plan)
-    elif plan.method == SIGMA_CLIP:
-        estimate = _sigma_clip(entries, n, total, mean_norm, plan.unbiased, plan.threshold)
-    elif plan.method == POISSON_CLIP:
-        estimate = _poisson_clip(entries, n, total, in_order, mean_norm, plan.unbiased)
-    else:
-        estimate = Estimate(mean, mean, total, 0.0)
     out[INTENSITY] = estimate.rate / mean_norm
     # A ring without a count still has a sigma: that of one count.
     out[SIGMA] = math.sqrt(max(estimate.variance, 1.0 / total) / total) / mean_norm
+    out[N_PIXELS] = total
     out[REMOVED] = 1.0 - estimate.kept / total
     out[FLAG] = estimate.flag
     # 1 for Poisson counts, more where there are spots.
     out[DISPERSION] = np.nan
     if total > 1.0 and mean > 0.0:
         out[DISPERSION] = (square - total * mean * mean) / ((total - 1.0) * mean)
+
+
+@_jit
+def _write_empty(out: FloatArray) -> None:
+    for i in range(N_COLUMNS):
+        out[i] = np.nan
+    out[N_PIXELS] = out[FLAG] = 0.0
+
+
+@_jit
+def estimate_ordered(entries: FloatArray, n: int, deficit: FloatArray, plan: Plan, out: FloatArray) -> None:
+    """Fill one result row from entries in ascending order that pixels may share.
+
+    ``deficit`` is the ring's table for `trim_ordered`.
+    """
+    total, s, w, square = sums_between(entries, n, -math.inf, math.inf)
+    if total == 0.0:
+        _write_empty(out)
+        return
+    mean_norm, mean = w / total, s / total
+    estimate, floor = Estimate(mean, mean, total, 0.0), 0.0
+    if plan.method == TRIMMED_MEAN or plan.method == MEDIAN:
+        first, last = _ranks(plan, total)
+        a, b = _rank_value(entries, n, first), _rank_value(entries, n, last - 1)
+        ts, tw = trim_ordered(entries, n, first, last, a, b, deficit)
+        estimate = _rank_estimate(entries, n, total, first, last, ts / tw * mean_norm, a, plan)
+        floor = _floor(plan, total, estimate)
+    elif plan.method == SIGMA_CLIP:
+        estimate = _sigma_clip(entries, n, total, mean_norm, plan.unbiased, plan.threshold)
+        floor = math.inf if plan.unbiased and total < SMALL_RING else 0.0
+    if plan.method == POISSON_CLIP or estimate.rate < 1.5 * floor:
+        rate, dispersion = _start(entries, n, total)
+        estimate = _settle(entries, n, total, mean_norm, plan, estimate, floor, rate, dispersion)
+    _write_row(out, estimate, total, mean, mean_norm, square)
+
+
+@_jit
+def estimate_unordered(entries: FloatArray, n: int, plan: Plan, out: FloatArray) -> None:
+    """Fill one result row from entries of one pixel each, in any order."""
+    total, s, w, square = sums_between(entries, n, -math.inf, math.inf)
+    if total == 0.0:
+        _write_empty(out)
+        return
+    mean_norm, mean = w / total, s / total
+    estimate, floor = Estimate(mean, mean, total, 0.0), 0.0
+    if plan.method == TRIMMED_MEAN or plan.method == MEDIAN:
+        first, last = _ranks(plan, total)
+        ts, tw = trim_unordered(entries, n, first, last)
+        middle = ts / tw * mean_norm
+        estimate = _rank_estimate(entries, n, total, first, last, middle, middle, plan)
+        floor = _floor(plan, total, estimate)
+    elif plan.method == SIGMA_CLIP:
+        estimate = _sigma_clip(entries, n, total, mean_norm, plan.unbiased, plan.threshold)
+        floor = math.inf if plan.unbiased and total < SMALL_RING else 0.0
+    if plan.method == POISSON_CLIP or estimate.rate < 1.5 * floor:
+        rate, dispersion = _sampled_start(entries, n)
+        estimate = _settle(entries, n, total, mean_norm, plan, estimate, floor, rate, dispersion)
+    _write_row(out, estimate, total, mean, mean_norm, square)

@@ -17,6 +17,7 @@ __all__ = [
     "invert_median",
     "invert_trimmed",
     "median_expectation",
+    "normal_deviate",
     "trimmed_expectation",
     "truncated_rate",
 ]
@@ -31,21 +32,27 @@ _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_jit
-def _normal_quantile(p: float) -> float:
-    """Inverse of the normal distribution function (bisection; called once per frame and ring)."""
-    low, high = -9.0, 9.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if 0.5 * math.erfc(-middle / math.sqrt(2.0)) < p:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
+def _normal_density(z: float) -> float:
+    return math.exp(-0.5 * z * z) / _SQRT_2PI
 
 
 @_jit
-def _normal_density(z: float) -> float:
-    return math.exp(-0.5 * z * z) / _SQRT_2PI
+def normal_deviate(chance: float) -> float:
+    """Return the z beyond which a standard normal lies with a chance of at most one half.
+
+    Abramowitz and Stegun 26.2.23, then two Newton steps.
+    """
+    t = math.sqrt(-2.0 * math.log(chance))
+    above = 2.515517 + t * (0.802853 + t * 0.010328)
+    z = t - above / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
+    for _ in range(2):
+        z += (0.5 * math.erfc(z / math.sqrt(2.0)) - chance) / _normal_density(z)
+    return z
+
+
+@_jit
+def _normal_quantile(p: float) -> float:
+    return -normal_deviate(p) if p < 0.5 else normal_deviate(1.0 - p)
 
 
 @_jit
@@ -112,25 +119,22 @@ def invert_trimmed(value: float, lower: float, upper: float) -> float:
     if value >= GAUSSIAN_FROM:
         a, b, c, _ = normal_trim(lower, upper)
         mu = value
-        for _ in range(6):
+        for _ in range(3):
             root = math.sqrt(mu)
             mu -= (mu + a * root + b + c / root - value) / (1.0 + 0.5 * a / root)
         return mu
-    low, high = 0.0, 2.0 * value + 1.0
-    while trimmed_expectation(high, lower, upper)[0] < value:
-        low, high = high, 2.0 * high
     mu = value + upper / (1.0 - upper)
-    for _ in range(50):
+    low, high = 0.0, math.inf
+    for _ in range(60):
         expected, slope, _ = trimmed_expectation(mu, lower, upper)
         if expected < value:
             low = mu
         else:
             high = mu
-        step = (expected - value) / slope if slope > 1e-6 else 2.0 * high
-        new = mu - step
+        new = mu - (expected - value) / slope if slope > 1e-3 else -1.0
         if not low < new < high:
-            new = 0.5 * (low + high)
-        if abs(new - mu) < 1e-9 * (1.0 + mu):
+            new = 2.0 * mu if high == math.inf else 0.5 * (low + high)
+        if abs(new - mu) < 1e-7 * (1.0 + mu):
             return new
         mu = new
     return mu
@@ -171,10 +175,13 @@ def invert_median(value: float) -> float:
 
 
 @_jit
-def clip_cuts(mu: float, dispersion: float, chance: float, z: float) -> tuple[float, float]:
+def clip_cuts(
+    mu: float, dispersion: float, chance: float, z: float, upper_chance: float
+) -> tuple[float, float]:
     """Return the counts between which a pixel is believed: outside of them ``chance`` on each side.
 
-    ``z`` is the normal deviate of ``chance``. Both cuts lie half-way between counts.
+    ``z`` is the normal deviate of ``chance``; small counts may have another chance above. Both cuts
+    lie half-way between counts.
     """
     spread = math.sqrt(max(dispersion, 1.0) * mu)
     if mu >= GAUSSIAN_FROM or dispersion > 1.5:
@@ -184,7 +191,7 @@ def clip_cuts(mu: float, dispersion: float, chance: float, z: float) -> tuple[fl
     cumulated = p
     k = 0
     lowest = 0
-    while 1.0 - cumulated > chance or k < 1:
+    while 1.0 - cumulated > upper_chance or k < 1:
         if cumulated < chance:
             lowest = k + 1
         k += 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._azimuth import estimate_cells, fill_cells
 from ._estimators import N_COLUMNS, Plan
 from ._rings import Rings
 from ._ringwise import estimate_rings, scatter, scatter_dark
@@ -33,13 +35,12 @@ class _Workspace:
         self.tails = np.empty((n_threads, room), np.int32)
         self.tail = np.empty(room * n_threads, np.int32)
         self.tail_start = np.empty(rings.n_rings + 1, np.int64)
-        self._buffers: dict[type[np.floating[Any]], npt.NDArray[Any]] = {}
+        self._n_pixels = int(rings.start[-1])
 
-    def buffer(self, size: int, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
-        """Return room for a frame in ring order."""
-        if dtype not in self._buffers:
-            self._buffers[dtype] = np.empty(size, dtype)
-        return self._buffers[dtype]
+    @cached_property
+    def buffer(self) -> npt.NDArray[np.float32]:
+        """Room for a frame in ring order."""
+        return np.empty(self._n_pixels, np.float32)
 
 
 class Reducer:
@@ -53,10 +54,13 @@ class Reducer:
         rings: Rings,
         dark: npt.NDArray[np.float64] | None,
         plan: Plan,
+        cells: npt.NDArray[np.int32] | None = None,
+        n_azimuth: int = 0,
     ) -> None:
         self._rings = rings
         self._dark = None if dark is None else dark.ravel()
         self._plan = plan
+        self._cells, self._n_azimuth = cells, n_azimuth
         self._free: dict[int, list[_Workspace]] = {}
         self._lock = threading.Lock()
 
@@ -66,6 +70,9 @@ class Reducer:
         try:
             rows = np.empty((self._rings.n_rings, N_COLUMNS))
             run = _runner(pool)
+            if self._cells is not None:
+                self._by_cells(frame, self._cells, run, n_threads, rows)
+                return rows
             if self._counts_are_small(frame) and self._by_tables(frame, workspace, run, n_threads, rows):
                 return rows
             self._by_rings(frame, workspace, run, n_threads, rows)
@@ -113,8 +120,7 @@ class Reducer:
         self, frame: npt.NDArray[Any], w: _Workspace, run: _Run, n_threads: int, rows: Rows
     ) -> None:
         rings, dark = self._rings, self._dark
-        wide = frame.dtype == np.float64 or dark is not None
-        buffer = w.buffer(rings.order.size, np.float64 if wide else np.float32)
+        buffer = w.buffer
         place, start = rings.place, rings.start
         pieces = pairwise(np.linspace(0, frame.size, n_threads + 1).astype(int))
         if dark is None:
@@ -131,6 +137,20 @@ class Reducer:
             ]
         )
 
+    def _by_cells(
+        self, frame: npt.NDArray[Any], cells: npt.NDArray[np.int32], run: _Run, n_threads: int, rows: Rows
+    ) -> None:
+        rings, n_azimuth = self._rings, self._n_azimuth
+        sums = np.zeros((rings.n_rings * n_azimuth, 3))
+        dark = _NOTHING if self._dark is None else self._dark
+        norm = _NOTHING_SINGLE if rings.norm is None else rings.norm
+        # Threads would meet in the cells; several frames at once keep them busy all the same.
+        fill_cells(frame, dark, cells, norm, 0, frame.size, sums)
+        shares = pairwise(np.linspace(0, rings.n_rings, n_threads + 1).astype(int))
+        run([(estimate_cells, (sums, n_azimuth, a, b, self._plan, rows)) for a, b in shares])
+
+
+_NOTHING, _NOTHING_SINGLE = np.empty(0), np.empty(0, np.float32)
 
 _Task = tuple[Callable[..., Any], tuple[Any, ...]]
 _Run = Callable[[Sequence[_Task]], list[Any]]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -90,7 +89,7 @@ class Rings:
         """
         table = np.zeros((self.n_rings, _SHARES + 1))
         if self.norm is not None:
-            fill_deficit(self.norm_in_order, self.start, table)
+            _fill_deficit(self.norm_in_order, self.start, table)
         return table
 
     @cached_property
@@ -117,26 +116,18 @@ class Rings:
         return (self.ring.astype(np.uint32) << np.uint32(16)) | level, offset, step
 
 
-@numba.njit(cache=True, nogil=True)
-def fill_deficit(
+def _fill_deficit(
     norm: npt.NDArray[np.float32], start: npt.NDArray[np.int64], table: npt.NDArray[np.float64]
 ) -> None:
     """Fill the table of `Rings.deficit` from at most 1024 evenly spread normalisations of each ring."""
     shares = table.shape[1] - 1
     for r in range(table.shape[0]):
         stride = 1 + (start[r + 1] - start[r]) // _SAMPLE
-        values = np.sort(norm[start[r] : start[r + 1] : stride])
-        n = values.size
-        if n == 0:
-            continue
-        mean = values.mean()
-        done, total = 0, 0.0
-        for i in range(1, shares):
-            until = (i * n) // shares
-            while done < until:
-                total += values[done] - mean
-                done += 1
-            table[r, i] = total / n
+        values = np.sort(norm[start[r] : start[r + 1] : stride]).astype(np.float64)
+        n = len(values)
+        if n > 1:
+            until = np.arange(1, shares) * n // shares
+            table[r, 1:-1] = np.concatenate([[0.0], np.cumsum(values - values.mean())])[until] / n
 
 
 def build_rings(

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from ._estimators import Plan, estimate_ring
+from ._estimators import Plan, estimate_unordered
 from ._trim import COUNTS, NORM, PIXELS, VALUE
 
 __all__ = ["estimate_rings", "scatter", "scatter_dark"]
@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.integer[Any]]
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+_fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
 @_jit
@@ -47,22 +48,38 @@ def scatter_dark(
 
 
 @_jit
-def _gather(buffer: Floats, norm: Floats, first: int, last: int, corrected: bool, entries: Floats) -> int:
-    """Write the valid pixels of a ring as entries; return how many."""
-    n, total = 0, 0.0
+def _copy_valid(buffer: Floats, norm: Floats, first: int, last: int, entries: Floats) -> int:
+    """Copy the valid pixels of a ring; return how many."""
+    n_invalid = 0
     for j in range(first, last):
-        v = buffer[j]
-        if not math.isnan(v):
-            entries[VALUE, n] = v
-            entries[COUNTS, n] = v
+        n_invalid += buffer[j] != buffer[j]  # NaN
+    if n_invalid == 0:  # nearly always, and then the compiler may use vectors
+        for j in range(last - first):
+            entries[COUNTS, j] = buffer[first + j]
+            entries[NORM, j] = norm[first + j]
+        return last - first
+    n = 0
+    for j in range(first, last):
+        if not math.isnan(buffer[j]):
+            entries[COUNTS, n] = buffer[j]
             entries[NORM, n] = norm[j]
-            total += norm[j]
             n += 1
-    if corrected and n > 0:
-        mean_norm = entries.dtype.type(total / n)
+    return n
+
+
+@_fast
+def _correct(entries: Floats, n: int, corrected: bool) -> None:
+    """Set the values: counts at the ring's mean normalisation."""
+    total = 0.0
+    for j in range(n):
+        total += entries[NORM, j]
+    mean_norm = entries.dtype.type(total / max(n, 1))
+    if corrected:
         for j in range(n):
             entries[VALUE, j] = entries[COUNTS, j] * (mean_norm / entries[NORM, j])
-    return n
+    else:
+        for j in range(n):
+            entries[VALUE, j] = entries[COUNTS, j]
 
 
 @_jit
@@ -75,8 +92,9 @@ def estimate_rings(
     for r in range(first, last):
         room = max(room, start[r + 1] - start[r])
     entries = np.empty((4, room), buffer.dtype)
-    entries[PIXELS] = 1.0
-    no_deficit = np.zeros(2)
+    for j in range(room):
+        entries[PIXELS, j] = 1.0
     for r in range(first, last):
-        n = _gather(buffer, norm, start[r], start[r + 1], corrected, entries)
-        estimate_ring(entries, n, False, no_deficit, plan, rows[r])
+        n = _copy_valid(buffer, norm, start[r], start[r + 1], entries)
+        _correct(entries, n, corrected)
+        estimate_unordered(entries, n, plan, rows[r])

@@ -24,7 +24,7 @@ ESTIMATORS = {
     "poisson_clip": POISSON_CLIP,
     "azimuthal_bin_trim": TRIMMED_MEAN,
 }
-ENGINES = ("native", "pyfai")
+ENGINES = ("native", "pyfai", "pyfai-opencl")
 
 _INT32 = np.iinfo(np.int32)
 
@@ -97,7 +97,7 @@ def correction_image(
 
 
 def prepare_frame(frame: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
-    """Return a frame flat and contiguous, as int32, float32 or float64.
+    """Return a frame flat and contiguous, as int32 or float32 (which is good to 6e-8).
 
     Unsigned flags become negative: the largest value of 16 bits, and of 32 bits everything above 2³¹.
     """
@@ -109,7 +109,7 @@ def prepare_frame(frame: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
         )
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "f":
-        return np.ascontiguousarray(array, np.float64 if size > 4 else np.float32).reshape(-1)
+        return _single(array)
     if kind not in "iu":
         raise ProcessingError(f"the frame has dtype {array.dtype}; give integer counts or real numbers")
     if kind == "u" and size == 4:
@@ -117,8 +117,16 @@ def prepare_frame(frame: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
     elif kind == "u" and size == 2:
         array = np.where(array == np.iinfo(np.uint16).max, -1, array.astype(np.int32))
     elif size == 8 and array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
-        return np.ascontiguousarray(array, np.float64).reshape(-1)
+        return _single(array)
     return np.ascontiguousarray(array, np.int32).reshape(-1)
+
+
+def _single(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(array, np.float32).reshape(-1)
+    if array.dtype.itemsize > 4 and np.count_nonzero(np.isinf(single)) > np.count_nonzero(np.isinf(array)):
+        raise ProcessingError("the frame holds values beyond 3.4e38; scale it, no detector counts that far")
+    return single
 
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from ._estimators import Plan, estimate_ring
+from ._estimators import Plan, estimate_ordered
 from ._trim import COUNTS, NORM, PIXELS, VALUE
 
 __all__ = ["CLASSES", "estimate_tables", "fill_table", "sort_tail"]
@@ -66,7 +66,8 @@ def sort_tail(
     tail: Indices, n_tail: int, words: Words, n_rings: int, start: Indices, ordered: Indices
 ) -> None:
     """Bring the list of one frame's large counts into ring order (a counting sort)."""
-    start[:] = 0
+    for r in range(n_rings + 1):
+        start[r] = 0
     for j in range(n_tail):
         start[(words[tail[j]] >> _U16) + 1] += 1
     for r in range(n_rings):
@@ -104,21 +105,42 @@ def _append_tail(
     tail: Indices, frame: Frame, words: Words, offset: float, step: float, n: int, entries: Floats
 ) -> int:
     """Append the pixels of large counts as entries of their own, in the order of corrected value."""
-    mean_norm = entries[NORM, :n].sum()
-    total = entries[PIXELS, :n].sum() + tail.size
-    corrected = np.empty(tail.size)
-    for j in range(tail.size):
-        w = offset + step * float(words[tail[j]] & _LEVEL)
+    mean_norm, total = 0.0, float(tail.size)
+    for j in range(n):
+        mean_norm += entries[NORM, j]
+        total += entries[PIXELS, j]
+    first = n
+    for i in tail:
+        w = offset + step * float(words[i] & _LEVEL)
         mean_norm += w
-        corrected[j] = frame[tail[j]] / w
-    mean_norm /= total
-    for j in np.argsort(corrected):
-        entries[VALUE, n] = max(corrected[j] * mean_norm, CLASSES - 0.5)
+        entries[VALUE, n] = frame[i] / w
         entries[PIXELS, n] = 1.0
-        entries[COUNTS, n] = frame[tail[j]]
-        entries[NORM, n] = offset + step * float(words[tail[j]] & _LEVEL)
+        entries[COUNTS, n] = frame[i]
+        entries[NORM, n] = w
         n += 1
+    mean_norm /= total
+    for j in range(first, n):
+        # Above the table's entries, whatever the normalisation, so that all stay in order.
+        entries[VALUE, j] = max(entries[VALUE, j] * mean_norm, CLASSES - 0.5)
+    _sort_entries(entries, first, n)
     return n
+
+
+@_jit
+def _sort_entries(entries: Floats, first: int, last: int) -> None:
+    """Sort entries by value (Shell's sort)."""
+    gap = (last - first) // 2
+    while gap > 0:
+        for i in range(first + gap, last):
+            value, counts, norm = entries[VALUE, i], entries[COUNTS, i], entries[NORM, i]
+            j = i
+            while j >= first + gap and entries[VALUE, j - gap] > value:
+                entries[VALUE, j] = entries[VALUE, j - gap]
+                entries[COUNTS, j] = entries[COUNTS, j - gap]
+                entries[NORM, j] = entries[NORM, j - gap]
+                j -= gap
+            entries[VALUE, j], entries[COUNTS, j], entries[NORM, j] = value, counts, norm
+        gap = 1 if gap == 2 else int(gap / 2.2)
 
 
 @_jit
@@ -139,4 +161,4 @@ def estimate_tables(
         if tail_start[r + 1] > tail_start[r]:
             of_ring = tail[tail_start[r] : tail_start[r + 1]]
             n = _append_tail(of_ring, frame, words, offset[r], step[r], n, entries)
-        estimate_ring(entries, n, True, deficit[r], plan, rows[r])
+        estimate_ordered(entries, n, deficit[r], plan, rows[r])

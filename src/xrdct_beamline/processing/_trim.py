@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["select", "trim_ordered", "trim_unordered"]
+__all__ = ["insertion_sort", "select", "trim_ordered", "trim_unordered"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,13 +24,35 @@ _jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reasso
 
 
 @_jit
+def insertion_sort(few: FloatArray, n: int) -> None:
+    """Sort a handful of values in place (numpy's sort takes seconds to compile, and longer to run)."""
+    for i in range(1, n):
+        v = few[i]
+        j = i
+        while j > 0 and few[j - 1] > v:
+            few[j] = few[j - 1]
+            j -= 1
+        few[j] = v
+
+
+@_jit
+def _sorted_rank(value: FloatArray, n: int, rank: int) -> float:
+    few = np.empty(n)
+    for j in range(n):
+        few[j] = value[j]
+    insertion_sort(few, n)
+    return few[rank]
+
+
+@_jit
 def select(value: FloatArray, n: int, rank: int) -> float:
     """Return the value at a rank (from 0) of ``n`` unordered values, none of them NaN.
 
     A histogram between the lowest and the highest is narrowed to the bin that holds the rank until
     few values or one are left in it.
     """
-    histogram = np.zeros(_BINS, np.int64)
+    if n <= _FEW:
+        return _sorted_rank(value, n, rank)
     few = np.empty(_FEW)
     low, high = math.inf, -math.inf
     for j in range(n):
@@ -39,8 +61,8 @@ def select(value: FloatArray, n: int, rank: int) -> float:
     while low < high:
         scale = (_BINS - 1) / (high - low)
         if not scale < math.inf:
-            return np.sort(value[:n])[rank]
-        histogram[:] = 0
+            return _sorted_rank(value, n, rank)
+        histogram = np.zeros(_BINS, np.int64)
         for j in range(n):
             v = value[j]
             if low <= v <= high:
@@ -49,17 +71,16 @@ def select(value: FloatArray, n: int, rank: int) -> float:
         while below + histogram[b] <= rank:
             below += histogram[b]
             b += 1
-        size = histogram[b]
         new_low, new_high, m = high, low, 0
         for j in range(n):
             v = value[j]
             if low <= v <= high and int((v - low) * scale) == b:
                 new_low, new_high = min(new_low, v), max(new_high, v)
-                if size <= _FEW:
+                if histogram[b] <= _FEW:
                     few[m] = v
                     m += 1
-        if size <= _FEW:
-            return np.sort(few[:m])[rank - below]
+        if m:
+            return _sorted_rank(few, m, rank - below)
         low, high = new_low, new_high
     return low
 
@@ -71,7 +92,7 @@ def _sampled_range(value: FloatArray, n: int) -> tuple[float, float]:
     sample = np.empty(size)
     for j in range(size):
         sample[j] = value[(j * n) // size]
-    sample.sort()
+    insertion_sort(sample, size)
     return sample[size // 2], sample[(3 * size) // 4] - sample[size // 4]
 
 
@@ -86,29 +107,55 @@ def trim_unordered(entries: FloatArray, n: int, first: int, last: int) -> tuple[
     middle, width = _sampled_range(value, n)
     if n <= 2 * _FEW or width <= 0.0:
         return _trim_between(entries, n, first, last, select(value, n, first), select(value, n, last - 1))
-    low = middle - _HALF_WIDTH * width
-    scale = _BINS / (2.0 * _HALF_WIDTH * width)
-    pixels = np.zeros(_BINS, np.int64)
-    counts, norm = np.zeros(_BINS), np.zeros(_BINS)
     place = np.empty(n, np.uint8)
-    for j in range(n):
-        bin_ = np.uint8(min(max((value[j] - low) * scale, 0.0), _BINS - 1.0))
-        place[j] = bin_
-        pixels[bin_] += 1
-        counts[bin_] += entries[COUNTS, j]
-        norm[bin_] += entries[NORM, j]
+    pixels = _fill_histogram(
+        value, n, middle - _HALF_WIDTH * width, _BINS / (2.0 * _HALF_WIDTH * width), place
+    )
     lower_bin, below_lower = _bin_of(pixels, first)
     upper_bin, below_upper = _bin_of(pixels, last - 1)
     if lower_bin == upper_bin:
-        return _trim_between(entries, n, first, last, select(value, n, first), select(value, n, last - 1))
-    s, w = 0.0, 0.0
-    for b in range(lower_bin + 1, upper_bin):
-        s += counts[b]
-        w += norm[b]
+        size = pixels[lower_bin]
+        return _part_of_bin(entries, place, n, lower_bin, size, first - below_lower, last - below_lower)
+    s, w = _sums_inside(entries, place, n, lower_bin, upper_bin)
     size = pixels[lower_bin]
     s_low, w_low = _part_of_bin(entries, place, n, lower_bin, size, first - below_lower, size)
     s_high, w_high = _part_of_bin(entries, place, n, upper_bin, pixels[upper_bin], 0, last - below_upper)
     return s + s_low + s_high, w + w_low + w_high
+
+
+@_jit
+def _fill_histogram(
+    value: FloatArray, n: int, low: float, scale: float, place: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.int64]:
+    """Note the bin of each value, the first and last bin taking what lies beyond; return the counts."""
+    top = value.dtype.type(_BINS - 1)
+    zero = value.dtype.type(0)
+    origin, factor = value.dtype.type(low), value.dtype.type(scale)
+    for j in range(n):
+        place[j] = np.uint8(min(max((value[j] - origin) * factor, zero), top))
+    pixels, others = np.zeros(_BINS, np.int64), np.zeros(_BINS, np.int64)
+    for j in range(0, n - 1, 2):  # two of them, so that equal neighbours do not wait for each other
+        pixels[place[j]] += 1
+        others[place[j + 1]] += 1
+    if n % 2:
+        pixels[place[n - 1]] += 1
+    for b in range(_BINS):
+        pixels[b] += others[b]
+    return pixels
+
+
+@_jit
+def _sums_inside(
+    entries: FloatArray, place: npt.NDArray[np.uint8], n: int, lower_bin: int, upper_bin: int
+) -> tuple[float, float]:
+    """Sum counts and normalisation of the pixels in the bins between two; without a branch."""
+    first, width = np.uint8(lower_bin + 1), np.uint8(upper_bin - lower_bin - 1)
+    s, w = 0.0, 0.0
+    for j in range(n):
+        inside = np.uint8(place[j] - first) < width
+        s += entries[COUNTS, j] if inside else 0.0
+        w += entries[NORM, j] if inside else 0.0
+    return s, w
 
 
 @_jit
@@ -133,8 +180,8 @@ def _part_of_bin(
             part[VALUE, m] = entries[VALUE, j]
             part[COUNTS, m] = entries[COUNTS, j]
             part[NORM, m] = entries[NORM, j]
+            part[PIXELS, m] = 1.0
             m += 1
-    part[PIXELS] = 1.0
     if first >= last:
         return 0.0, 0.0
     value = part[VALUE]

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,10 @@ import numpy.typing as npt
 from ..domain.detector import DetectorGeometry
 from ..domain.errors import ProcessingError
 from ..domain.results import Pattern
+from ._azimuth import azimuthal_cells
 from ._estimators import DISPERSION, FLAG, INTENSITY, N_PIXELS, REMOVED, SIGMA, Plan
 from ._reduce import Reducer, Rows
+from ._reference import ReferenceReducer
 from ._rings import Rings, build_rings
 from ._settings import ESTIMATORS, Settings, correction_image, default_threads, prepare_frame
 
@@ -72,7 +74,7 @@ class Integrator:
     dark, flat:
         Images of the frame's shape: subtracted from the counts; part of the normalisation.
     engine:
-        ``native``, or ``pyfai`` for the reference (plain estimators only).
+        ``native``, or ``pyfai`` (CPU) and ``pyfai-opencl`` (GPU) for the reference.
     threads:
         Threads to use; by default one per core that this process may use.
     threshold:
@@ -120,7 +122,10 @@ class Integrator:
         self._flat = correction_image("flat", flat, detector.shape)
         self._rings = self._build_rings()
         plan = Plan(ESTIMATORS[estimator], float(lower), float(upper), bool(unbiased), float(threshold))
-        self._reduce = Reducer(self._rings, self._dark, plan)
+        cells = self._azimuthal_cells() if estimator == "azimuthal_bin_trim" else None
+        self._reduce = Reducer(self._rings, self._dark, plan, cells, azimuthal_bins)
+        self._reference = self._make_reference() if engine != "native" else None
+        detector.release()
 
     def _build_rings(self) -> Rings:
         s, detector = self.settings, self.detector
@@ -133,8 +138,14 @@ class Integrator:
         if self._flat is not None:
             norm = self._flat if norm is None else norm * self._flat
         radial = detector.radial(s.unit)
-        detector.release()
         return build_rings(radial, detector.mask, norm, s.bins, s.radial_range)
+
+    def _azimuthal_cells(self) -> npt.NDArray[np.int32]:
+        azimuth = self.detector.azimuth_rad()
+        return azimuthal_cells(self._rings.ring, azimuth, self._rings.n_rings, self.settings.azimuthal_bins)
+
+    def _make_reference(self) -> ReferenceReducer:
+        return ReferenceReducer(self.detector, self._rings, self.settings, self._dark, self._flat)
 
     @property
     def unit(self) -> str:
@@ -201,9 +212,26 @@ class Integrator:
             return empty, empty.copy()
         return np.stack([r[:, INTENSITY] for r in rows]), np.stack([r[:, SIGMA] for r in rows])
 
+    def disagreement(self, frame: npt.ArrayLike) -> FloatArray:
+        """Return per ring how far the native engine's plain estimate is from pyFAI's, relative to it.
+
+        PyFAI keeps radial positions in single precision, so that about one pixel in 20 000 lies in
+        the neighbouring ring there.
+        """
+        flat = prepare_frame(frame, self.detector.shape)
+        plain = replace(self.settings, unbiased=False, engine="pyfai")
+        reference = ReferenceReducer(self.detector, self._rings, plain, self._dark, self._flat)
+        plan = Plan(
+            ESTIMATORS[plain.estimator], float(plain.lower), float(plain.upper), False, float(plain.threshold)
+        )
+        ours = Reducer(self._rings, self._dark, plan)(flat, None, 1)
+        theirs = reference(flat)[:, INTENSITY]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(ours[:, INTENSITY] / theirs - 1.0)
+
     def _stream(self, frames: Iterable[npt.ArrayLike | None]) -> Iterator[Rows]:
         pool = self._pool
-        if pool is None:
+        if pool is None or self._reference is not None:  # pyFAI has threads of its own
             yield from (self._row_or_nan(frame) for frame in frames)
             return
         under_way: deque[Future[Rows]] = deque()
@@ -217,9 +245,12 @@ class Integrator:
     def _row_or_nan(self, frame: npt.ArrayLike | None) -> Rows:
         if frame is None:
             return np.full((self._rings.n_rings, FLAG + 1), np.nan)
-        return self._reduce(prepare_frame(frame, self.detector.shape), None, 1)
+        flat = prepare_frame(frame, self.detector.shape)
+        return self._reference(flat) if self._reference is not None else self._reduce(flat, None, 1)
 
     def _rows(self, flat: npt.NDArray[Any]) -> Rows:
+        if self._reference is not None:
+            return self._reference(flat)
         return self._reduce(flat, self._pool, self.settings.threads)
 
 
