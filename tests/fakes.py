@@ -24,7 +24,7 @@ from xrdct_beamline.devices.trigger_logic import TriggerSettings
 D = TypeVar("D", bound=Device)
 
 SHAPE = (4, 3)
-LIMITS = LineLimits(arm_s=0.5, stall_s=0.05, close_s=0.5, margin_s=0.5)
+LIMITS = LineLimits(arm_s=0.5, stall_s=0.05, close_s=0.5, margin_s=0.2)
 
 
 class FakeReadback(FakeEpicsSignalRO):
