@@ -24,7 +24,10 @@ PERIOD_MS = 400
 
 Maps = tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
 
-_SLIDER_CSS = ".bk-slider-title { font: 13px var(--font); color: var(--muted); }"
+_SLIDER_CSS = """
+.bk-slider-title { font: 13px var(--font); color: var(--muted); }
+.noUi-target .noUi-connect { background: #8fb3da; }
+"""
 _BUTTON_CSS = """
 .bk-btn { font: 13px var(--font); padding: 5px 12px; }
 .bk-btn.bk-active { background: #1d5fa6; color: #fff; border-color: #1d5fa6; }
@@ -82,7 +85,6 @@ class Session:
             width=360,
             disabled=True,
             title="own range",
-            bar_color="#1d5fa6",
             stylesheets=[_SLIDER_CSS],
         )
         self._choice.on_change("active", self._preset_chosen)
