@@ -116,8 +116,21 @@ def test_release_waits_for_a_low_level(line: TriggerLine) -> None:
     assert line.state is TriggerState.DISARMED
 
 
-def test_line_that_stays_high_is_named(line: TriggerLine) -> None:
+def test_short_low_between_two_pauses_counts(line: TriggerLine) -> None:
+    status = line.trigger()
     line.level.sim_put(3.3)
+    status.wait(1)
+    line.level.sim_put(0.0)
+    line.level.sim_put(3.3)  # the next pause, before anybody has released the line
+    line.set("released").wait(1)
+    with pytest.raises(TriggerError, match="high already"):
+        line.trigger()
+
+
+def test_line_that_stays_high_is_named(line: TriggerLine) -> None:
+    status = line.trigger()
+    line.level.sim_put(3.3)
+    status.wait(1)
     line.release_timeout_s.put(0.02)
     with pytest.raises(TriggerError, match=r"still high \(3.30 V\) 0.02 s after it was released"):
         line.set("released").wait(1)

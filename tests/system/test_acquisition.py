@@ -43,7 +43,7 @@ from xrdct_beamline.sim.electrochemistry import CellProgramme
 from xrdct_beamline.sim.iocs.sample import BlankSample
 from xrdct_beamline.sim.iocs.server import SimOptions, serve
 
-programme = CellProgramme(start_x=0.2, end_x=0.9, pauses_at=(0.3, 0.6), pause_s=None, time_scale=3600)
+programme = CellProgramme(start_x=0.2, end_x=0.9, pauses_at=(0.3, 0.6), pause_s=None, time_scale=1500)
 serve(
     SimOptions(prefix={PREFIX!r}, programme=programme),
     on_ready=lambda: print("ready", flush=True),

@@ -27,7 +27,7 @@ class TriggerLine(Device):
 
     ``trigger`` arms, raises READY once armed, and is done when the level has been high for the debounce
     time; the event's keys then hold the edge's own time. ``set("released")`` disarms and is done once
-    the level is low again. READY, BUSY and DONE are low after `stop`, `unstage` and at the end of the
+    the level has been low since. READY, BUSY and DONE are low after `stop`, `unstage` and at the end of the
     process; nothing but the hardware can see to that after a kill. A plan stages the line, so that a
     halt, too, ends in `unstage`; the RunEngine's ``stop(success=True)`` for a pause leaves it waiting,
     or a pause of the operator would lose the cell's.
@@ -59,7 +59,7 @@ class TriggerLine(Device):
         self._armed_s = 0.0
         super().__init__(prefix, name=name, **kwargs)
         self._logic = TriggerLogic(f"{self.name} ({self.level.pvname})", settings or TriggerSettings())
-        self.is_low = Signal(name=f"{self.name}_is_low", value=1)
+        self.has_been_low = Signal(name=f"{self.name}_has_been_low", value=0)  # since the last edge
         self.level.subscribe(self._on_level)
         self.level.subscribe(self._on_connection, event_type=EpicsSignalRO.SUB_META, run=False)
         atexit.register(_make_safe, weakref.ref(self))
@@ -85,12 +85,12 @@ class TriggerLine(Device):
         return status
 
     def set(self, state: str) -> Status:
-        """Disarm; done once the level is low again, so that the next edge is a new one."""
+        """Disarm; done once the level has been low again, so that the next edge is a new one."""
         if state != "released":
             raise TriggerError(f"{self.name} can be set to 'released' only, not to {state!r}")
         self._disarm()
         limit_s = float(self.release_timeout_s.get())
-        return until(self.is_low, 1, limit_s, lambda: self._still_high(limit_s))
+        return until(self.has_been_low, 1, limit_s, lambda: self._still_high(limit_s))
 
     def stop(self, *, success: bool = False) -> None:
         """Disarm and bring the outputs to their safe level; with ``success`` go on waiting."""
@@ -126,7 +126,8 @@ class TriggerLine(Device):
                 self._logic.sample(float(value), now_s, timestamp or now_s)
             self.ignored.put(self._logic.ignored_edges)
             self.glitches.put(self._logic.glitches)
-            self.is_low.put(int(not self._logic.is_high))
+            if not self._logic.is_high:
+                self.has_been_low.put(1)
         self._advance()
 
     def _on_connection(self, *, connected: bool = True, **kwargs: Any) -> None:
@@ -159,6 +160,7 @@ class TriggerLine(Device):
             if is_triggered:
                 self._cancel_timers()
                 self.edge_s.put(self._logic.edge_s)
+                self.has_been_low.put(int(not self._logic.is_high))
                 self.waited_s.put(now_s - self._armed_s)
             elif (due_s := self._logic.due_s(now_s)) is not None:
                 self._start_timer(due_s, self._advance)
