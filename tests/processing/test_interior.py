@@ -131,6 +131,7 @@ def test_the_region_comes_back_in_absolute_scale(small):
     assert raw[disc].mean() > 1.5 * truth[disc].mean()
     assert result.verdict == "good"
     assert result.reasons == ()
+    assert result.moment_spread < 0.1
 
 
 def roi_t_mm(roi):

@@ -98,6 +98,17 @@ def test_reconstruction_is_linear(seed, factor):
     np.testing.assert_allclose(joint, separate, atol=1e-5)
 
 
+@given(x=st.floats(-4, 4), y=st.floats(-4, 4), width=st.floats(1.2, 2.5))
+@settings(max_examples=10, deadline=None)
+def test_the_mass_of_every_line_is_the_mass_of_the_slice(x, y, width):
+    sinogram = blob_sinogram([(x, y, width, 1.0)], ANGLES, 35, 17.2)
+    mass = sinogram.sum(axis=1)
+    np.testing.assert_allclose(mass, mass[0], rtol=1e-4)
+    image = reconstruct(sinogram, ANGLES, 17.2)
+    row, column = np.mgrid[:35, :35] - 17.2
+    assert image[np.hypot(row, column) < 13].sum() == pytest.approx(mass[0], rel=0.02)
+
+
 def test_the_same_line_again_changes_nothing(lines):
     fbp = filled_fbp(lines)
     before = fbp.slice()
