@@ -23,6 +23,7 @@ from ophyd import EpicsSignal
 
 from xrdct_beamline.devices.beamline import Beamline, BeamlineSettings, build_beamline
 from xrdct_beamline.devices.connection import declared_pvs, wait_for_connections
+from xrdct_beamline.devices.line_watch import LineLimits
 from xrdct_beamline.domain.documents import CELL_KEYS, IMAGE, LINE_KEYS
 from xrdct_beamline.domain.errors import ConfigurationError, ConnectionFailed, MoveFailed, TriggerError
 from xrdct_beamline.domain.scan import ScanGeometry
@@ -81,7 +82,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def made(server: Server) -> Beamline:
-    return build_beamline(PREFIX, BeamlineSettings())
+    return build_beamline(PREFIX, BeamlineSettings(line_limits=LineLimits(stall_s=0.5)))
 
 
 class Faults:

@@ -55,7 +55,7 @@ class LineLimits:
     """
 
     arm_s: float = 10.0
-    stall_s: float = 0.5
+    stall_s: float = 2.0
     close_s: float = 10.0
     margin_s: float = 10.0
 
