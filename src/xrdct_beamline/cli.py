@@ -149,6 +149,7 @@ def _live(options: argparse.Namespace) -> int:
         output=options.output,
         page_port=None if options.no_page else port,
         on_ready=lambda url: print(f"page: {url or 'none'}", flush=True),
+        on_slice=lambda path: print(f"slice: {path}", flush=True),
     )
     return 0
 

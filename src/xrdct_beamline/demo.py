@@ -21,7 +21,7 @@ from xrdct_beamline.processing.windows import net_intensity
 from xrdct_beamline.startup.configuration import Configuration, load_configuration
 from xrdct_beamline.startup.processes import ChildProcess, epics_environment, free_port
 from xrdct_beamline.storage.journal import read_journal
-from xrdct_beamline.storage.nexus import read_slice, read_summary
+from xrdct_beamline.storage.nexus_reader import read_slice, read_summary
 
 __all__ = ["DemoOptions", "DemoSummary", "run_demo"]
 

@@ -34,6 +34,7 @@ def run_live(
     settings: LiveSettings | None = None,
     page_port: int | None = None,
     on_ready: Callable[[str | None], None] | None = None,
+    on_slice: Callable[[Path], None] | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Follow a journal until told to stop, by ``stop``, SIGTERM or SIGINT.
@@ -50,6 +51,8 @@ def run_live(
         Port of the page on this machine; 0 takes any free one, None shows no page.
     on_ready:
         Called once, with the page's address or None, when the first document can be taken.
+    on_slice:
+        Called with the path of each processed file that has been ended.
     stop:
         Ends the service when it is set; a line under way is finished first.
 
@@ -70,7 +73,7 @@ def run_live(
         OwnerLock(folder / LOCK_NAME, what=f"output folder {folder}"),
         _page(store, page_port) as url,
         _stopped_by_signals(stop),
-        contextlib.closing(Pipeline(folder, settings, store)) as pipeline,
+        contextlib.closing(Pipeline(folder, settings, store, on_slice)) as pipeline,
     ):
         warm_up(settings.processing)
         logger.info("following %s, writing to %s, page at %s", journal, folder, url or "no address")

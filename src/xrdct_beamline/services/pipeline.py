@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,18 @@ class Pipeline:
         What is done.
     store:
         Where snapshots go.
+    on_slice:
+        Called with the path of each processed file that has been ended.
     """
 
-    def __init__(self, output_dir: Path, settings: LiveSettings, store: SnapshotStore) -> None:
-        self._files = NexusSink(output_dir, settings.slice_every_lines)
+    def __init__(
+        self,
+        output_dir: Path,
+        settings: LiveSettings,
+        store: SnapshotStore,
+        on_slice: Callable[[Path], None] | None = None,
+    ) -> None:
+        self._files = NexusSink(output_dir, settings.slice_every_lines, on_slice)
         self._page = SnapshotSink(store, output_dir, settings.phases, settings.title)
         self._slices = SliceProcessor(
             Hdf5Frames(settings.search), Sinks([self._files, self._page]), settings.processing

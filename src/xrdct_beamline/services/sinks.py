@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,15 @@ class NexusSink(SliceSink):
         Folder of the processed files.
     slice_every_lines:
         How often the slice is written while it grows; it always is at the end.
+    on_slice:
+        Called with each file that has been ended and closed.
     """
 
-    def __init__(self, output_dir: Path, slice_every_lines: int = 50) -> None:
+    def __init__(
+        self, output_dir: Path, slice_every_lines: int = 50, on_slice: Callable[[Path], None] | None = None
+    ) -> None:
         self.paths: list[Path] = []
+        self._on_slice = on_slice
         self._output_dir = output_dir
         self._every = slice_every_lines
         self._files: dict[str, ProcessedFile] = {}
@@ -104,6 +109,8 @@ class NexusSink(SliceSink):
             logger.info("run %s: %d lines in %s", state.run.uid[:8], len(state.done), file.path)
         finally:
             file.close()
+        if self._on_slice is not None:
+            self._on_slice(file.path)
 
     def close(self) -> None:
         """Close the files of slices that still grow; the next process goes on with them."""

@@ -37,6 +37,7 @@ def follow(
     output: Path | None = None,
     page_port: int | None = None,
     on_ready: Callable[[str | None], None] | None = None,
+    on_slice: Callable[[Path], None] | None = None,
 ) -> None:
     """Follow a journal until interrupted; ``page_port`` None shows no page."""
     run_live(
@@ -45,6 +46,7 @@ def follow(
         settings=live_settings(configuration),
         page_port=page_port,
         on_ready=on_ready,
+        on_slice=on_slice,
     )
 
 

@@ -89,6 +89,20 @@ def test_programme_runs_pauses_and_goes_on_at_done() -> None:
     run(scenario)
 
 
+def test_done_edges_are_seen_when_the_client_sends_indices() -> None:
+    """As libca does; caproto then keeps the number, not the name."""
+    seen: list[float] = []
+
+    async def scenario(bench: Bench) -> None:
+        bench.cell.done = lambda now_s: bool(seen.append(now_s) or True)  # type: ignore[method-assign]
+        for level in (1, 0, 1, 1, 0, 1):
+            bench.now_s += 1.0
+            await bench.line.done.write(level)
+
+    run(scenario)
+    assert seen == [1001.0, 1003.0, 1006.0]
+
+
 def test_done_that_is_high_already_is_no_edge() -> None:
     async def scenario(bench: Bench) -> None:
         await bench.line.done.write("High")

@@ -45,6 +45,7 @@ class TriggerLine(PVGroup):
         super().__init__(prefix)
         self._cell, self._clock = cell, clock
         self._rng = np.random.default_rng([seed, 1])
+        self._done_is_high = False
 
     async def run(self) -> None:
         """Show an edge within 20 ms, noise five times a second."""
@@ -60,5 +61,7 @@ class TriggerLine(PVGroup):
     @done.putter
     async def done(self, instance: Any, value: str) -> None:
         """Tell the cycler of a rising edge."""
-        if value == "High" and instance.value == "Low":
+        # Compared with what was asked for: caproto keeps a client's index as a number in instance.value.
+        was_high, self._done_is_high = self._done_is_high, value == "High"
+        if self._done_is_high and not was_high:
             self._cell.done(self._clock())
