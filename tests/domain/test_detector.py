@@ -165,3 +165,14 @@ def test_the_gaps_of_pyfai_are_those_of_the_real_detector(shared_data: Path) -> 
     frame = fabio.open(str(folder / "CeO2.cbf")).data
     gaps = DetectorGeometry.from_poni(folder / "CeO2.poni", detector="Pilatus CdTe 2M").mask
     assert np.count_nonzero(gaps != (frame == -1)) < 100
+
+
+def test_angles_are_those_of_pyfai_loading_the_same_file(poni: Path) -> None:
+    import pyFAI
+
+    text = poni.read_text().replace("Rot1: 0.0\n", "Rot1: 0.01\n").replace("Rot2: 0.0\n", "Rot2: -0.02\n")
+    poni.write_text(text)
+    loaded = pyFAI.load(str(poni))
+    geometry = DetectorGeometry.from_poni(poni)
+    assert np.array_equal(geometry.radial(), loaded.center_array(SHAPE, unit="2th_deg"))
+    assert np.array_equal(geometry.solid_angle(), loaded.solidAngleArray(SHAPE))

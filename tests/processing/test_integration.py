@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -105,11 +106,16 @@ def test_any_trim_of_any_rate_is_that_of_a_sort(detector, lower, upper, rate, se
     np.testing.assert_allclose(integrator(frame).intensity, expected, rtol=1e-6, atol=1e-12)
 
 
+@functools.cache
+def of_thirty_bins(estimator: str) -> Integrator:
+    return Integrator(DetectorGeometry(poni_text=PONI), bins=30, estimator=estimator, **PLAIN)
+
+
 @GENTLE
 @given(seed=st.integers(0, 99), estimator=st.sampled_from(["mean", "trimmed_mean", "median", "sigma_clip"]))
 def test_where_on_its_ring_a_count_lies_does_not_matter(detector, seed, estimator) -> None:
     rng = np.random.default_rng(seed)
-    integrator = Integrator(detector, bins=30, estimator=estimator, **PLAIN)
+    integrator = of_thirty_bins(estimator)
     frame = rng.poisson(rng.uniform(0.1, 100), detector.shape)
     ring = rings_of(detector, 30).ravel()
     order, shuffled = np.argsort(ring, kind="stable"), rng.permutation(ring.size)
@@ -170,11 +176,13 @@ def test_counts_beyond_the_counter_are_kept(detector: DetectorGeometry) -> None:
     assert np.nansum(pattern.intensity * pattern.n_pixels) == pytest.approx(1_140_729)
 
 
-def test_a_ring_without_a_valid_pixel_is_nan(detector: DetectorGeometry) -> None:
+def test_a_ring_without_a_valid_pixel_is_nan_and_told_of_once(detector: DetectorGeometry, caplog) -> None:
     integrator = Integrator(detector, bins=30, **PLAIN)
     frame = np.ones(detector.shape)
     frame[rings_of(detector, 30) == 4] = np.nan
     pattern = integrator(frame)
+    integrator(frame)
+    assert [r.getMessage()[:41] for r in caplog.records] == ["1 of 30 rings have no valid pixel in this"]
     assert list(np.flatnonzero(np.isnan(pattern.intensity))) == [4]
     assert pattern.n_pixels[4] == 0
     nothing = integrator(np.full(detector.shape, -1))

@@ -147,8 +147,13 @@ class DetectorGeometry:
 
     def pyfai(self) -> Geometry:
         """Return a new pyFAI geometry; its caches live as long as the caller keeps it."""
-        geometry = Geometry()
-        geometry._init_from_poni(self._poni)  # noqa: SLF001 - the public load() only takes files
+        poni = self._poni
+        geometry = Geometry(
+            dist=poni.dist, poni1=poni.poni1, poni2=poni.poni2, rot1=poni.rot1, rot2=poni.rot2,
+            rot3=poni.rot3, detector=poni.detector, wavelength=poni.wavelength,
+        )  # fmt: skip
+        if poni.parallax:
+            geometry.enable_parallax()
         return geometry
 
     @cached_property

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ._azimuth import estimate_cells, fill_cells
-from ._estimators import N_COLUMNS, Plan
+from ._estimators import N_COLUMNS, TRIMMED_MEAN, Plan
 from ._rings import Rings
 from ._ringwise import estimate_rings, scatter, scatter_dark
 from ._tables import CLASSES, estimate_tables, fill_table, sort_tail
 
-__all__ = ["Reducer", "Rows"]
+__all__ = ["Reducer", "Rows", "load_kernels"]
 
 Rows = npt.NDArray[np.float64]
 
@@ -148,6 +148,16 @@ class Reducer:
         fill_cells(frame, dark, cells, norm, 0, frame.size, sums)
         shares = pairwise(np.linspace(0, rings.n_rings, n_threads + 1).astype(int))
         run([(estimate_cells, (sums, n_azimuth, a, b, self._plan, rows)) for a, b in shares])
+
+
+def load_kernels() -> None:
+    """Compile, or load from numba's cache, what integer frames need; on a frame of a few pixels."""
+    rings = Rings(
+        shape=(1, 8), radial=np.arange(2.0), ring=np.repeat(np.arange(2, dtype=np.int32), 4), norm=None
+    )
+    reducer = Reducer(rings, None, Plan(TRIMMED_MEAN, 0.05, 0.05, True, 5.0))
+    for level in (0, 1000):
+        reducer(np.full(8, level, np.int32), None, 1)
 
 
 _NOTHING, _NOTHING_SINGLE = np.empty(0), np.empty(0, np.float32)

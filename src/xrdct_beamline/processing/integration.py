@@ -18,12 +18,12 @@ from ..domain.errors import ProcessingError
 from ..domain.results import Pattern
 from ._azimuth import azimuthal_cells
 from ._estimators import DISPERSION, FLAG, INTENSITY, N_PIXELS, REMOVED, SIGMA, Plan
-from ._reduce import Reducer, Rows
+from ._reduce import Reducer, Rows, load_kernels
 from ._reference import ReferenceReducer
 from ._rings import Rings, build_rings
 from ._settings import ESTIMATORS, Settings, correction_image, default_threads, prepare_frame
 
-__all__ = ["ESTIMATORS", "Integrator", "RingQuality"]
+__all__ = ["ESTIMATORS", "Integrator", "RingQuality", "load_kernels"]
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,7 @@ class Integrator:
         cells = self._azimuthal_cells() if estimator == "azimuthal_bin_trim" else None
         self._reduce = Reducer(self._rings, self._dark, plan, cells, azimuthal_bins)
         self._reference = self._make_reference() if engine != "native" else None
+        self._told_of_empty_rings = False
         detector.release()
 
     def _build_rings(self) -> Rings:
@@ -163,7 +164,10 @@ class Integrator:
         return ThreadPoolExecutor(n, thread_name_prefix="integrate") if n > 1 else None
 
     def warm_up(self) -> None:
-        """Compile, or load from the cache on disk, everything that integer frames need."""
+        """Compile, or load from the cache on disk, everything that integer frames need.
+
+        Also makes the tables of the geometry, so that the first frame takes no longer than the rest.
+        """
         for level in (0, 1000):
             self._rows(np.full(self._rings.ring.size, level, np.int32))
 
@@ -186,6 +190,7 @@ class Integrator:
             raise ProcessingError("no pixel of the frame is a finite number; was the file read completely?")
         scale = 1.0 / _checked_monitor(monitor)
         rows = self._rows(flat)
+        self._tell_of_empty_rings(rows)
         pattern = Pattern(
             radial=self.radial,
             intensity=rows[:, INTENSITY] * scale,
@@ -199,6 +204,17 @@ class Integrator:
             flagged=rows[:, FLAG] > 0,
         )
         return pattern, quality
+
+    def _tell_of_empty_rings(self, rows: Rows) -> None:
+        """Log, once, that a frame leaves rings empty that the mask does not."""
+        empty = np.flatnonzero((rows[:, N_PIXELS] == 0) & (self._rings.n_pixels > 0))
+        if len(empty) and not self._told_of_empty_rings:
+            self._told_of_empty_rings = True
+            logger.warning(
+                "%d of %d rings have no valid pixel in this frame and are NaN (the first at %.4g %s); "
+                "mask them, or check the frame for flags below zero and NaN",
+                len(empty), self._rings.n_rings, self.radial[empty[0]], self.unit,
+            )  # fmt: skip
 
     def many(self, frames: Iterable[npt.ArrayLike | None]) -> tuple[FloatArray, FloatArray]:
         """Integrate frames as they arrive; return intensity and sigma, shape ``(frame, bin)``.

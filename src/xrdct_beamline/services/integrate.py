@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from ..domain.detector import DetectorGeometry
 from ..domain.errors import ConfigurationError, DataError
 from ..domain.results import Pattern
-from ..processing.integration import Integrator
+from ..processing.integration import Integrator, load_kernels
 from ..storage.raw import DATASET, Hdf5Frames, read_image
 
 __all__ = ["IntegratedFiles", "integrate_files", "write_xye"]
@@ -74,7 +75,10 @@ def integrate_files(
         raise ConfigurationError(
             f"{n_frames} frames do not fit into {output.name}; write to a .h5 file instead"
         )
-    integrator = Integrator(DetectorGeometry.from_poni(poni, mask, detector), **options)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_kernels)  # beside the geometry, which takes as long
+        integrator = Integrator(DetectorGeometry.from_poni(poni, mask, detector), **options)
+        loading.result()
     source = _frames(paths, dataset)
     if not is_text:
         return _write_hdf5(output, integrator, source, n_frames, paths)
