@@ -97,6 +97,7 @@ class LineProjector:
         self._padding = max(0, math.ceil(self.field.radius_px - axis_px) + 1)
         last_px = math.ceil(axis_px + self.field.radius_px) + 1
         n_points = (self._padding + last_px) * oversampling + 1
+        self._room: npt.NDArray[np.float32] | None = None
         self.n_points = POINTS_AT_ONCE * math.ceil(n_points / POINTS_AT_ONCE)
 
     @cached_property
@@ -130,14 +131,19 @@ class LineProjector:
     ) -> None:
         """Filter lines ``(translation, bin)`` and add them to the image ``(y, x, bin)``."""
         matrix = self.variance_matrix if squared else self.matrix
-        filtered = aligned_zeros((len(lines), self.n_points, image.shape[2]))
-        if len(lines) == 1:
-            filter_line(matrix, lines[0], filtered[0])
-        else:
-            for line, out in zip(lines, filtered, strict=True):
-                np.matmul(matrix, line, out=out)
+        filtered = self._workspace(len(lines), image.shape[2])
+        filtered.fill(0)
+        for line, out in zip(lines, filtered, strict=True):
+            filter_line(matrix, line, out)
         start, per_row, per_column = self._points(np.asarray(rotation_deg, dtype=np.float64))
         back_project(image, filtered, np.asarray(weight, dtype=np.float64), start, per_row, per_column)
+
+    def _workspace(self, n_lines: int, n_bins: int) -> npt.NDArray[np.float32]:
+        """Return room for filtered lines, the same as last time where it fits: new pages are dear."""
+        shape = (n_lines, self.n_points, n_bins)
+        if self._room is None or self._room.shape != shape:
+            self._room = aligned_zeros(shape)
+        return self._room
 
     def adjoint(self, region: npt.NDArray[np.float64], rotation_deg: float) -> npt.NDArray[np.float64]:
         """Return the gain of each translation of a line in the sum over a region ``(y, x)``."""
