@@ -18,10 +18,17 @@ __all__ = ["ChordFigure", "compare_chords"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: A line whose chords differ from the region's by more than this, relative to the others', is bad.
+#: A line whose chords differ from the region's by more than this, relative to the others', is bad;
+#: never less than five robust standard deviations of all lines.
 BAD_LINE_SHARE = 0.3
+BAD_LINE_SIGMAS = 5.0
 #: Lags looked at, in steps of the outer scan either way.
 LARGEST_LAG_STEPS = 1.5
+#: Lags that are still in place, in steps of the outer scan; never below so many of the region's.
+LAG_IN_PLACE_STEPS = 0.25
+SMALLEST_LAG_STEPS = 2.0
+#: A better correlation elsewhere counts if it is so many standard deviations (Fisher's z) better.
+SHIFT_SIGMAS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +37,14 @@ class ChordFigure:
 
     Parameters
     ----------
-    slope:
+    slope, slope_sigma:
         Outer chords per region chord, by total least squares through the origin; 1 is right.
     lag_mm:
-        Translation by which the outer scan must be moved to match the region's best.
+        Where the region's scan sees what the outer scan sees, in translation; 0 is right.
     correlation:
-        Of the chords at that lag, the mean profile of the region taken off.
+        Of the chords at that lag, the mean over angles of each ray taken off.
+    is_shifted:
+        Whether that lag is too large, and told from one in place beyond the noise.
     missing_share:
         Lines of the outer scan that are missing, or off by more than 30 %.
     n_rays:
@@ -43,8 +52,10 @@ class ChordFigure:
     """
 
     slope: float
+    slope_sigma: float
     lag_mm: float
     correlation: float
+    is_shifted: bool
     missing_share: float
     n_rays: int
 
@@ -83,7 +94,8 @@ def compare_chords(
     below = np.minimum(columns.astype(int), roi_t_mm.size - 2)
     part = columns - below
     seen = (1 - part) * matching[:, below] + part * matching[:, below + 1]  # (rotation, ray, lag)
-    return _figure(chords, seen, lags_mm, _share_of_gaps(outer.geometry))
+    in_place_mm = max(LAG_IN_PLACE_STEPS * outer.geometry.step_mm, SMALLEST_LAG_STEPS * roi_geometry.step_mm)
+    return _figure(chords, seen, lags_mm, in_place_mm, _share_of_gaps(outer.geometry))
 
 
 def _summed(sinogram: npt.NDArray[np.floating[Any]]) -> FloatArray:
@@ -113,17 +125,16 @@ def _at_angles(
     return shared, roi_chords[nearer]
 
 
-def _figure(chords: FloatArray, seen: FloatArray, lags_mm: FloatArray, gaps: float) -> ChordFigure:
+def _figure(
+    chords: FloatArray, seen: FloatArray, lags_mm: FloatArray, in_place_mm: float, gaps: float
+) -> ChordFigure:
     """Return the figure of outer chords ``(rotation, ray)`` and the region's ``(rotation, ray, lag)``."""
-    middle = seen[:, :, seen.shape[2] // 2]
     with_data = np.isfinite(chords) & np.isfinite(seen).all(axis=2)
-    sums = np.where(with_data, chords, 0).sum(axis=1), np.where(with_data, middle, 0).sum(axis=1)
-    ratio = np.divide(*sums, out=np.zeros_like(sums[0]), where=sums[1] > 0)
-    typical = float(np.median(ratio[with_data.any(axis=1)])) if with_data.any() else np.nan
-    good_line = with_data.any(axis=1) & (np.abs(ratio - typical) <= BAD_LINE_SHARE * abs(typical))
+    good_line = _good_lines(chords, seen[:, :, seen.shape[2] // 2], with_data)
     used = with_data & good_line[:, np.newaxis]
-    if used.sum() < 8:
-        return ChordFigure(np.nan, np.nan, np.nan, 1.0, int(used.sum()))
+    n_rays = int(used.sum())
+    if n_rays < 8:
+        return ChordFigure(np.nan, np.nan, np.nan, np.nan, False, 1.0, n_rays)
     correlation = _correlations(chords, seen, used)
     best = int(np.argmax(correlation))
     lag_mm = float(lags_mm[best])
@@ -131,13 +142,33 @@ def _figure(chords: FloatArray, seen: FloatArray, lags_mm: FloatArray, gaps: flo
         before, peak, after = correlation[best - 1 : best + 2]
         curvature = before - 2 * peak + after
         lag_mm += 0.5 * float(before - after) / float(curvature) * float(lags_mm[1] - lags_mm[0])
+    in_place = float(correlation[np.abs(lags_mm) <= in_place_mm].max())
+    gain = np.arctanh(min(float(correlation[best]), 0.999)) - np.arctanh(np.clip(in_place, -0.999, 0.999))
+    slope, slope_sigma = _slope(seen[:, :, best][used], chords[used])
     return ChordFigure(
-        slope=_slope(seen[:, :, best][used], chords[used]),
+        slope=slope,
+        slope_sigma=slope_sigma,
         lag_mm=lag_mm,
         correlation=float(correlation[best]),
+        is_shifted=bool(abs(lag_mm) > in_place_mm and gain > SHIFT_SIGMAS / np.sqrt(n_rays)),
         missing_share=1 - float(good_line.mean()) * (1 - gaps),
-        n_rays=int(used.sum()),
+        n_rays=n_rays,
     )
+
+
+def _good_lines(
+    chords: FloatArray, seen: FloatArray, with_data: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return which lines hold data that are about as strong as the region's."""
+    measured = with_data.any(axis=1)
+    sums = np.where(with_data, chords, 0).sum(axis=1), np.where(with_data, seen, 0).sum(axis=1)
+    ratio = np.divide(*sums, out=np.zeros_like(sums[0]), where=sums[1] > 0)
+    if not measured.any():
+        return measured
+    typical = float(np.median(ratio[measured]))
+    spread = 1.4826 * float(np.median(np.abs(ratio[measured] - typical)))
+    limit = max(BAD_LINE_SHARE * abs(typical), BAD_LINE_SIGMAS * spread)
+    return np.asarray(measured & (np.abs(ratio - typical) <= limit), dtype=np.bool_)
 
 
 def _correlations(chords: FloatArray, seen: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:
@@ -153,7 +184,11 @@ def _correlations(chords: FloatArray, seen: FloatArray, used: npt.NDArray[np.boo
     )
 
 
-def _slope(x: FloatArray, y: FloatArray) -> float:
-    """Return the slope of y = slope·x by total least squares: both have noise."""
+def _slope(x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Return the slope of y = slope·x and its sigma, by total least squares: both have noise."""
     xx, xy, yy = x @ x, x @ y, y @ y
-    return float((yy - xx + np.hypot(yy - xx, 2 * xy)) / (2 * xy)) if xy else np.nan
+    if not xy:
+        return np.nan, np.nan
+    slope = float((yy - xx + np.hypot(yy - xx, 2 * xy)) / (2 * xy))
+    residual = y - slope * x
+    return slope, float(np.sqrt(residual @ residual / max(1, x.size - 1) / xx))
