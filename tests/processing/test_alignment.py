@@ -61,6 +61,26 @@ def test_a_sample_wider_than_the_field_gets_its_axis_from_the_sharpness():
     assert estimate.axis_px == pytest.approx(31.7, abs=0.3)
 
 
+def test_a_part_of_a_half_turn_is_left_to_the_other_estimators():
+    angles = np.arange(60) * 2.0
+    estimate = find_axis(blob_sinogram(angles), angles)
+    assert estimate.axis_px == pytest.approx(61.7, abs=0.1)
+    assert estimate.agrees
+
+
+def test_interlaced_lines_of_a_scan_that_was_cut_short():
+    angles = np.arange(90) * 2.0
+    done = np.concatenate([np.arange(s, 90, 4) for s in (0, 2)])
+    estimate = find_axis(blob_sinogram(angles)[done], angles[done])
+    assert estimate.axis_px == pytest.approx(61.7, abs=0.1)
+    assert estimate.agrees
+
+
+def test_a_wide_sample_over_a_part_of_a_half_turn_leaves_one_estimator():
+    angles = np.arange(60) * 2.0
+    assert not find_axis(blob_sinogram(angles)[:, 30:95] + 20.0, angles).agrees
+
+
 def test_estimators_that_disagree_say_so():
     angles = np.arange(90) * 2.0
     profiles = blob_sinogram(angles)
@@ -86,7 +106,7 @@ def test_real_tomography_of_a_tooth(shared_data):
 
 def test_data_without_an_axis_are_refused():
     with pytest.raises(ProcessingError, match="do not reach half a turn"):
-        find_axis(np.ones((20, 30)), np.arange(20) * 3.0)
+        from_mirror(np.ones((20, 30)), np.arange(20) * 3.0)
     with pytest.raises(ProcessingError, match="at least 8 of each"):
         find_axis(np.ones((5, 30)), np.arange(5) * 36.0)
     with pytest.raises(ProcessingError, match="does not fit 19 angles"):

