@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ._angles import angle_weights, check_angles
 from ._backprojection import aligned_zeros
 from ._projector import LineProjector, OutputField
-from .sinogram import as_channels, fill_holes
+from .sinogram import as_channels, fill_holes, measured_bins
 
 __all__ = ["filtered_back_projection"]
 
@@ -36,7 +36,7 @@ def filtered_back_projection(
     projector = LineProjector(
         sinogram.shape[1], axis_px, filter_name=filter_name, field=field, oversampling=oversampling
     )
-    bins_measured = np.isfinite(sinogram).any(axis=1)
+    bins_measured = measured_bins(sinogram)
     weight = angle_weights(angles)
     image = aligned_zeros((*projector.field.shape, sinogram.shape[2]))
     for first in range(0, angles.size, LINES_PER_PASS):
@@ -45,5 +45,6 @@ def filtered_back_projection(
         projector.add(image, lines, angles[block], weight[block])
     covered = weight @ bins_measured
     scale = np.divide(np.pi, covered, out=np.full_like(covered, np.nan), where=covered > 0)
-    image *= scale.astype(np.float32)
+    if not np.allclose(scale, 1.0, rtol=1e-9, atol=0):
+        image *= scale.astype(np.float32)
     return image

@@ -274,7 +274,7 @@ class IncrementalFBP:
         weight = self._weight[index] ** 2 if squared else self._weight[index]
         earlier_deg = self.rotation_deg[index]
         if earlier_deg == rotation_deg:
-            change -= fill_holes(stored[index])
+            change = change - fill_holes(stored[index])
         elif np.isfinite(earlier_deg):
             self._projector.add(image, [-fill_holes(stored[index])], [earlier_deg], [weight], squared=squared)
         if change.any():

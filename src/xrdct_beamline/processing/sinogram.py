@@ -1,7 +1,7 @@
 """Placing lines in a sinogram, normalising them, and filling holes for the transform.
 
 A sinogram has the axes ``(rotation, translation, bin)``. What was not measured is NaN there and
-stays NaN: `fill_holes` returns a copy for the transform and never touches the data.
+stays NaN: `fill_holes` fills holes for the transform, in a copy.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "as_channels",
     "empty_sinogram",
     "fill_holes",
+    "measured_bins",
     "measured_mask",
     "normalise_by_monitor",
     "place_line",
@@ -86,7 +87,7 @@ def as_channels(
     Refused where it does not fit the angles, or where a line was not measured at all.
     """
     channels = _with_channels(sinogram, rotation_deg)
-    unmeasured = np.flatnonzero(~measured_mask(channels).any(axis=1))
+    unmeasured = np.flatnonzero(~measured_bins(channels).any(axis=1))
     if unmeasured.size:
         raise ProcessingError(
             f"{unmeasured.size} of {channels.shape[0]} lines are NaN in every cell, the first at "
@@ -100,7 +101,7 @@ def without_bad_lines(
 ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.float64]]:
     """Return the lines of a sinogram that hold anything measured, and their angles."""
     channels = _with_channels(sinogram, rotation_deg)
-    good = measured_mask(channels).any(axis=1)
+    good = measured_bins(channels).any(axis=1)
     return channels[good], np.asarray(rotation_deg, dtype=np.float64)[good]
 
 
@@ -114,6 +115,18 @@ def _with_channels(
             "(rotation, translation, bin)"
         )
     return sinogram if sinogram.ndim == 3 else sinogram[:, :, np.newaxis]
+
+
+def measured_bins(
+    sinogram: npt.NDArray[np.floating[Any]],
+) -> npt.NDArray[np.bool_]:
+    """Return which bins ``(rotation, bin)`` are measured anywhere along a line."""
+    measured = np.zeros((sinogram.shape[0], sinogram.shape[2]), dtype=np.bool_)
+    for k in range(sinogram.shape[1]):  # the first translation settles it, mostly
+        if measured.all():
+            break
+        measured |= np.isfinite(sinogram[:, k])
+    return measured
 
 
 def normalise_by_monitor(
@@ -179,14 +192,16 @@ def fill_holes(projection: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floa
     """Return a projection ``(translation, bin)`` without NaN, for the transform only.
 
     Holes are filled linearly along the translation, beyond the outermost measured cells with
-    their value; a bin without any measured cell becomes 0.
+    their value; a bin without any measured cell becomes 0. The data are never changed: a float32
+    projection without holes is returned itself, any other as a copy.
     """
-    filled = np.array(projection, dtype=np.float32, order="C")
+    filled = np.ascontiguousarray(projection, dtype=np.float32)
     if filled.ndim != 2:
         raise ProcessingError(f"a projection has two axes (translation, bin), got shape {filled.shape}")
-    # one pass over the rows instead of a mask: most lines have no hole
-    if not np.isfinite(filled.sum()):
-        _fill_columns(filled)
+    if np.isfinite(filled.sum()):  # most lines have no hole
+        return filled
+    filled = np.array(projection, dtype=np.float32, order="C")
+    _fill_columns(filled)
     return filled
 
 
