@@ -290,6 +290,12 @@ def test_a_sinogram_that_does_not_fit_is_refused(lines):
         reconstruct(lines, ANGLES[:-1], AXIS_PX)
     with pytest.raises(ProcessingError, match="1 rotation angle cannot be reconstructed"):
         reconstruct(lines[:1], ANGLES[:1], AXIS_PX)
+    with pytest.raises(ProcessingError, match=r"\(30, 0, 5\) .* is empty"):
+        reconstruct(lines[:, :0], ANGLES, 0.0)
+    with pytest.raises(ProcessingError, match="axis at 24 px is outside of the field of 24 translations"):
+        reconstruct(lines, ANGLES, 24.0)
+    with pytest.raises(ProcessingError, match="rotations 0 and 2 have the same angle 0°"):
+        reconstruct(lines, np.where(ANGLES == 12.0, 0.0, ANGLES), AXIS_PX)
     lines[3] = np.nan
     with pytest.raises(ProcessingError, match="1 of 30 lines are NaN in every cell, the first at 18°"):
         reconstruct(lines, ANGLES, AXIS_PX)

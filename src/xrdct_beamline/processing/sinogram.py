@@ -114,6 +114,11 @@ def _with_channels(
             f"a sinogram of shape {sinogram.shape} does not fit {n_angles} angles; its axes are "
             "(rotation, translation, bin)"
         )
+    if 0 in sinogram.shape:
+        raise ProcessingError(
+            f"a sinogram of shape {sinogram.shape} (rotation, translation, bin) is empty; take at least one "
+            "of each"
+        )
     return sinogram if sinogram.ndim == 3 else sinogram[:, :, np.newaxis]
 
 
