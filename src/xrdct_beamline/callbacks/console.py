@@ -64,9 +64,8 @@ class LineTable:
             scan.lines_done += 1
         if verdict != Verdict.ACCEPTED:
             where = f"line {line['line_rotation_index']} at {line['line_rotation_deg']:.2f} deg"
-            self._say(
-                f"{scan.name}: {where}, attempt {line['line_attempt'] + 1}: {line['line_reason']} -> {verdict}"
-            )
+            attempt = line["line_attempt"] + 1
+            self._say(f"{scan.name}: {where}, attempt {attempt}: {line['line_reason']} -> {verdict}")
         tenths = 10 * scan.lines_done // scan.lines_planned
         if tenths > scan.said:
             scan.said = tenths
