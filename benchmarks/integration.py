@@ -160,7 +160,7 @@ def time_files(detector: DetectorGeometry, repeats: int, n_frames: int = 64) -> 
             write_line(path, make_frames(detector, rate, n_frames))
 
             def integrate(path: Path = path) -> object:
-                return integrator.many(Hdf5Frames().frames(str(path)))
+                return integrator.many(Hdf5Frames().deferred(str(path)))
 
             def read(path: Path = path) -> object:
                 return sum(1 for _ in Hdf5Frames().frames(str(path)))

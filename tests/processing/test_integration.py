@@ -220,13 +220,14 @@ def test_many_frames_are_each_as_alone_and_an_unreadable_one_is_nan(detector: De
     rng = np.random.default_rng(3)
     frames = [rng.poisson(rate, detector.shape).astype(np.int32) for rate in (0.5, 5, 50, 500)]
     integrator = Integrator(detector, bins=70, threads=2)
-    intensity, sigma = integrator.many(iter([*frames[:2], None, *frames[2:]]))
+    intensity, sigma = integrator.many(iter([*frames[:2], None, lambda: frames[2], frames[3]]))
     assert intensity.shape == sigma.shape == (5, 70)
     assert np.isnan(intensity[2]).all()
     for row, frame in zip((0, 1, 3, 4), frames, strict=True):
         pattern = integrator(frame)
         np.testing.assert_allclose(intensity[row], pattern.intensity, rtol=1e-12)
         np.testing.assert_allclose(sigma[row], pattern.sigma, rtol=1e-12)
+    assert np.isnan(integrator.many([lambda: None])[0]).all()
     assert integrator.many([])[0].shape == (0, 70)
 
 

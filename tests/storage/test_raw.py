@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fabio.edfimage
@@ -30,6 +31,32 @@ def test_frames_come_back_in_order(tmp_path: Path, frames: np.ndarray, compressi
     np.testing.assert_array_equal(back, frames)
     assert back[0].dtype == np.int32
     assert Hdf5Frames().count(path) == 5
+
+
+@pytest.mark.parametrize("compression", ["bitshuffle", "gzip", "none"])
+def test_decoding_may_be_left_to_several_threads_after_the_file_was_closed(
+    tmp_path: Path, frames: np.ndarray, compression: str
+) -> None:
+    path = write_raw_line(tmp_path / "line.h5", frames, compression)
+    decoders = list(Hdf5Frames().deferred(path))
+    with ThreadPoolExecutor(3) as pool:
+        back = list(pool.map(lambda decode: decode(), decoders))
+    np.testing.assert_array_equal(back, frames)
+
+
+def test_a_damaged_or_absent_frame_is_none_when_its_turn_comes(
+    tmp_path: Path, frames: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_raw_line(tmp_path / "line.h5", frames)
+    damage_frame(path, 2)
+    back = [decode() for decode in Hdf5Frames().deferred(path)]
+    assert [frame is None for frame in back] == [False, False, True, False, False]
+    assert "frame 2 of" in caplog.text
+    with h5py.File(tmp_path / "hole.h5", "w") as file:
+        holed = file.create_dataset("/entry/data/data", frames.shape, np.int32, chunks=(1, *frames.shape[1:]))
+        holed[0] = frames[0]
+    back = [decode() for decode in Hdf5Frames().deferred(str(tmp_path / "hole.h5"))]
+    assert [frame is None for frame in back] == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "many per chunk", "tiled", "unfiltered chunks"])

@@ -150,7 +150,9 @@ class SliceProcessor(DocumentRouter):
         line.check_direction(run.geometry)
         integrator = self._integrator(run)
         places = run.geometry.line_translations(index)
-        frames = itertools.islice(self._frames.frames(line.raw_file), len(places) + 1)
+        # A source that can leave the decoding to the integrator's threads is asked to.
+        read = getattr(self._frames, "deferred", self._frames.frames)
+        frames = itertools.islice(read(line.raw_file), len(places) + 1)
         intensity, sigma = _placed(integrator.many(frames), places, line)
         monitor = np.empty(len(places))
         monitor[places] = line.i0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +28,8 @@ __all__ = ["ESTIMATORS", "Integrator", "RingQuality", "load_kernels"]
 logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
+#: A frame, None if it could not be read, or a function that returns either.
+Source = npt.ArrayLike | Callable[[], npt.ArrayLike | None] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,11 +218,12 @@ class Integrator:
                 len(empty), self._rings.n_rings, self.radial[empty[0]], self.unit,
             )  # fmt: skip
 
-    def many(self, frames: Iterable[npt.ArrayLike | None]) -> tuple[FloatArray, FloatArray]:
+    def many(self, frames: Iterable[Source]) -> tuple[FloatArray, FloatArray]:
         """Integrate frames as they arrive; return intensity and sigma, shape ``(frame, bin)``.
 
         Several frames are under way at once, no more than twice the threads. A frame that is None
-        (it could not be read) is NaN.
+        (it could not be read) is NaN. A function is called on the thread that integrates what it
+        returns, so that decoding keeps every core busy too.
         """
         rows = list(self._stream(frames))
         if not rows:
@@ -245,7 +248,7 @@ class Integrator:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(ours[:, INTENSITY] / theirs - 1.0)
 
-    def _stream(self, frames: Iterable[npt.ArrayLike | None]) -> Iterator[Rows]:
+    def _stream(self, frames: Iterable[Source]) -> Iterator[Rows]:
         pool = self._pool
         if pool is None or self._reference is not None:  # pyFAI has threads of its own
             yield from (self._row_or_nan(frame) for frame in frames)
@@ -258,7 +261,8 @@ class Integrator:
         while under_way:
             yield under_way.popleft().result()
 
-    def _row_or_nan(self, frame: npt.ArrayLike | None) -> Rows:
+    def _row_or_nan(self, source: Source) -> Rows:
+        frame = source() if callable(source) else source
         if frame is None:
             return np.full((self._rings.n_rings, FLAG + 1), np.nan)
         flat = prepare_frame(frame, self.detector.shape)

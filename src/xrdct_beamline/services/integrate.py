@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def integrate_files(
     source = _frames(paths, dataset)
     if not is_text:
         return _write_hdf5(output, integrator, source, n_frames, paths)
-    frame = next(source)
+    frame = next(source)()
     if frame is None:
         raise DataError(f"the frame in {paths[0]} is missing or damaged; copy the file again")
     with _appearing_whole(output) as path:
@@ -124,37 +125,40 @@ def _count(path: Path, dataset: str) -> int:
     return 1
 
 
-def _frames(paths: Sequence[Path], dataset: str) -> Iterator[Frame | None]:
+def _frames(paths: Sequence[Path], dataset: str) -> Iterator[Callable[[], Frame | None]]:
+    """Yield for each frame a function that decodes it."""
     source = Hdf5Frames(dataset=dataset)
     for path in paths:
         if _is_hdf5(path):
-            yield from source.frames(str(path))
+            yield from source.deferred(str(path))
         else:
-            yield read_image(path)
+            yield partial(read_image, path)
 
 
 def _write_hdf5(
-    output: Path, integrator: Integrator, frames: Iterator[Frame | None], n_frames: int, paths: Sequence[Path]
+    output: Path,
+    integrator: Integrator,
+    frames: Iterator[Callable[[], Frame | None]],
+    n_frames: int,
+    paths: Sequence[Path],
 ) -> IntegratedFiles:
     unreadable: list[int] = []
 
-    def noted() -> Iterator[Frame | None]:
-        for index, frame in enumerate(frames):
-            if frame is None:
-                unreadable.append(index)
-            yield frame
+    def noted(index: int, decode: Callable[[], Frame | None]) -> Frame | None:
+        frame = decode()
+        if frame is None:
+            unreadable.append(index)
+        return frame
 
-    source = noted()
+    source = (partial(noted, index, decode) for index, decode in enumerate(frames))
     with _appearing_whole(output) as path, h5py.File(path, "w") as file:
         data = _lay_out(file, integrator, n_frames, paths)
-        done = 0
-        while batch := list(islice(source, _BATCH)):
-            intensity, sigma = integrator.many(batch)
-            data["I"][done : done + len(batch)] = intensity
-            data["I_errors"][done : done + len(batch)] = sigma
-            done += len(batch)
+        for done in range(0, n_frames, _BATCH):
+            intensity, sigma = integrator.many(islice(source, _BATCH))
+            data["I"][done : done + len(intensity)] = intensity
+            data["I_errors"][done : done + len(intensity)] = sigma
         data["measured"][...] = ~np.isin(np.arange(n_frames), unreadable)
-    return IntegratedFiles(output=output, n_frames=n_frames, unreadable=tuple(unreadable))
+    return IntegratedFiles(output=output, n_frames=n_frames, unreadable=tuple(sorted(unreadable)))
 
 
 def _lay_out(file: h5py.File, integrator: Integrator, n_frames: int, paths: Sequence[Path]) -> h5py.Group:

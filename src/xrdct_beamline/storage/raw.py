@@ -8,9 +8,12 @@ filters run: 2 ms a frame instead of 6.5 ms. Every other layout goes through h5p
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import logging
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,10 @@ _HEADER = struct.Struct(">QL")
 
 Frame = npt.NDArray[Any]
 ReadFrame = Callable[[int], Frame]
+#: Fetches what lies on the disk, and returns what is left to do: decoding, on any thread.
+FetchFrame = Callable[[int], Callable[[], Frame]]
+
+_decoder = threading.local()
 
 
 class Hdf5Frames:
@@ -69,10 +76,27 @@ class Hdf5Frames:
         path = self.locate(raw_file)
         with _open(path) as file:
             dataset = _frames_dataset(file, path, self._dataset)
-            is_direct = _is_one_bitshuffle_frame_per_chunk(dataset)
-            read = _direct_reader(dataset) if is_direct else dataset.__getitem__
+            fetch = _fetcher(dataset)
             for index in range(dataset.shape[0]):
-                yield _read_or_none(read, dataset, index, path)
+                yield _read_or_none(lambda i: fetch(i)(), dataset, index, path)
+
+    def deferred(self, raw_file: str) -> Iterator[Callable[[], Frame | None]]:
+        """Yield for each frame a function that decodes it, to be called on one of several threads.
+
+        What lies on the disk is read here; each decoding then uses one thread, where `frames` uses
+        all cores for one frame after the other.
+
+        Raises
+        ------
+        DataError
+            As `frames`.
+        """
+        path = self.locate(raw_file)
+        with _open(path) as file:
+            dataset = _frames_dataset(file, path, self._dataset)
+            fetch = _fetcher(dataset)
+            for index in range(dataset.shape[0]):
+                yield _deferred_or_none(fetch, dataset, index, path)
 
     def count(self, raw_file: str) -> int:
         """Return the number of frames in a file.
@@ -168,18 +192,67 @@ def _is_one_bitshuffle_frame_per_chunk(dataset: h5py.Dataset) -> bool:
     return code == _BITSHUFFLE and len(options) > 4 and options[4] == _LZ4
 
 
-def _direct_reader(dataset: h5py.Dataset) -> ReadFrame:
+def _fetcher(dataset: h5py.Dataset) -> FetchFrame:
+    if not _is_one_bitshuffle_frame_per_chunk(dataset):
+
+        def fetch_decoded(index: int) -> Callable[[], Frame]:
+            frame = dataset[index]
+            return lambda: frame
+
+        return fetch_decoded
     shape, dtype = dataset.shape[1:], dataset.dtype
 
-    def read(index: int) -> Frame:
+    def fetch(index: int) -> Callable[[], Frame]:
         skipped_filters, chunk = dataset.id.read_direct_chunk((index, 0, 0))
         if skipped_filters:
-            return np.frombuffer(chunk, dtype=dtype).reshape(shape)
-        block = _checked_block_elements(chunk, shape[0] * shape[1], dtype.itemsize)
-        content = np.frombuffer(chunk, dtype=np.uint8, offset=_HEADER.size)
-        return bitshuffle.decompress_lz4(content, shape, dtype, block)
+            return lambda: np.frombuffer(chunk, dtype=dtype).reshape(shape)
+        return lambda: _decode(chunk, shape, dtype)
 
-    return read
+    return fetch
+
+
+def _decode(chunk: bytes, shape: tuple[int, int], dtype: np.dtype[Any]) -> Frame:
+    block = _checked_block_elements(chunk, shape[0] * shape[1], dtype.itemsize)
+    content = np.frombuffer(chunk, dtype=np.uint8, offset=_HEADER.size)
+    return bitshuffle.decompress_lz4(content, shape, dtype, block)
+
+
+def _deferred_or_none(
+    fetch: FetchFrame, dataset: h5py.Dataset, index: int, path: Path
+) -> Callable[[], Frame | None]:
+    if _is_absent(dataset, index):
+        logger.warning("frame %d of %s was never written", index, path)
+        return lambda: None
+    try:
+        decode = fetch(index)
+    except (OSError, RuntimeError, ValueError) as error:
+        logger.warning("frame %d of %s cannot be read: %s", index, path, error)
+        return lambda: None
+
+    def decode_or_none() -> Frame | None:
+        _use_one_openmp_thread()
+        try:
+            return decode()
+        except (OSError, RuntimeError, ValueError, struct.error) as error:
+            logger.warning("frame %d of %s cannot be decoded: %s", index, path, error)
+            return None
+
+    return decode_or_none
+
+
+def _use_one_openmp_thread() -> None:
+    """Keep bitshuffle on the calling thread: threads times cores would wait for each other, spinning."""
+    if not getattr(_decoder, "is_set", False):
+        _decoder.is_set = True
+        for library in _openmp_of_bitshuffle():
+            library.omp_set_num_threads(1)
+
+
+@functools.cache
+def _openmp_of_bitshuffle() -> tuple[ctypes.CDLL, ...]:
+    """Return the OpenMP library that the wheel brings along; a build without one needs nothing."""
+    folder = Path(bitshuffle.__file__).parent.parent / "bitshuffle.libs"
+    return tuple(ctypes.CDLL(str(path)) for path in sorted(folder.glob("libgomp*")))
 
 
 def _checked_block_elements(chunk: bytes, n_elements: int, itemsize: int) -> int:
