@@ -183,8 +183,9 @@ def _summarise(
     lines = list(_line_events(configuration.paths.journal))
     accepted = [line for line in lines if line["line_verdict"] == Verdict.ACCEPTED]
     refused = [line for line in lines if line["line_verdict"] != Verdict.ACCEPTED]
-    processed = sorted(configuration.paths.processed.glob("*.nxs"))
-    summaries = [read_summary(path) for path in processed]
+    found = ((path, read_summary(path)) for path in configuration.paths.processed.glob("*.nxs"))
+    in_order = sorted(found, key=lambda item: item[1].state_index or 0)
+    processed, summaries = [path for path, _ in in_order], [summary for _, summary in in_order]
     return DemoSummary(
         frames_planned=options.n_pauses * configuration.scan.geometry().n_frames,
         frames_acquired=sum(line["line_captured"] for line in accepted),
