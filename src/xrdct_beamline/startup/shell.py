@@ -63,7 +63,8 @@ def run_shell(config: Path | None, *, live: bool, say: Callable[[str], None]) ->
                 devices=", ".join(device.name for device in session.beamline.devices),
                 page=page,
             )
-            IPython.start_ipython(argv=["--no-banner"], user_ns=names, display_banner=False, header=banner)
+            say(banner)
+            IPython.start_ipython(argv=["--no-banner"], user_ns=names)
         finally:
             if child is not None:
                 child.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -54,4 +55,12 @@ def serve_simulation(options: SimOptions, on_ready: Callable[[str], None]) -> No
     port = int(os.environ.get("EPICS_CA_SERVER_PORT", DEFAULT_SERVER_PORT))
     repeater = int(os.environ.get("EPICS_CA_REPEATER_PORT", DEFAULT_REPEATER_PORT))
     os.environ.update(epics_environment(port, repeater))
+    _host_repeater()
     serve(options, on_ready=lambda: on_ready(f"{options.prefix} on 127.0.0.1:{port}, Ctrl-C ends"))
+
+
+def _host_repeater() -> None:
+    """Answer clients that look for a Channel Access repeater; libca complains at length without one."""
+    from caproto.sync.repeater import run  # reads the port from the environment
+
+    threading.Thread(target=run, args=("127.0.0.1",), name="ca-repeater", daemon=True).start()
