@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xrdct_beamline.domain.errors import XrdctError
+from xrdct_beamline.domain.errors import ConfigurationError, XrdctError
 
 __all__ = ["main"]
 
@@ -50,7 +51,17 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=Path, help="configuration file (default: the simulated beamline)"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_sim, _add_shell, _add_live, _add_replay, _add_integrate, _add_check):
+    for add in (
+        _add_demo,
+        _add_sim,
+        _add_shell,
+        _add_live,
+        _add_replay,
+        _add_integrate,
+        _add_reconstruct,
+        _add_bench,
+        _add_check,
+    ):
         add(commands, common, configured)
     return parser
 
@@ -206,6 +217,43 @@ def _integrate(options: argparse.Namespace) -> int:
     )
     print(options.output)
     return 0
+
+
+def _add_reconstruct(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("reconstruct", parents=[common], help="a processed file's sinogram to a slice")
+    p.add_argument("file", type=Path, help="processed file (.nxs)")
+    p.add_argument("-o", "--output", type=Path, required=True, help="new NeXus file")
+    p.add_argument("--axis", type=float, metavar="PX", help="column of the rotation axis (default: found)")
+    p.add_argument("--backend", default="native", help="native, tomopy or astra")
+    p.add_argument("--method", default="fbp", help="fbp, or what the backend offers")
+    p.add_argument("--filter", default="ramp", help="ramp, shepp-logan, hann or cosine")
+    p.set_defaults(run=_reconstruct)
+
+
+def _reconstruct(options: argparse.Namespace) -> int:
+    from xrdct_beamline.services.reconstruct import ReconstructionOptions, reconstruct_file
+
+    chosen = ReconstructionOptions(
+        axis_px=options.axis, backend=options.backend, method=options.method, filter_name=options.filter
+    )
+    done = reconstruct_file(options.file, options.output, chosen)
+    agreement = "" if done.axis.agrees else "; the estimators of the axis do not agree, look at the sinogram"
+    print(f"{done.output}: {done.shape}, axis at {done.axis.axis_px:.2f} px{agreement}")
+    return 0
+
+
+def _add_bench(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("bench", parents=[common], help="speed and accuracy, as ratios against peers")
+    p.add_argument("what", choices=("integration", "reconstruction"))
+    p.add_argument("arguments", nargs=argparse.REMAINDER, help="go to the benchmark, try --help")
+    p.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    script = Path(__file__).parents[2] / "benchmarks" / f"{options.what}.py"
+    if not script.exists():
+        raise ConfigurationError(f"{script} is not there; benchmarks run from a checkout of the repository")
+    return subprocess.run([sys.executable, str(script), *options.arguments], check=False).returncode
 
 
 def _add_check(commands: Any, common: Parser, configured: Parser) -> None:
