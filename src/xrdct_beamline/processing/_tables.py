@@ -89,8 +89,9 @@ def _take_classes(tables: Tables, ring: int, offset: float, step: float, entries
         word = np.uint64(0)
         for t in range(tables.shape[0]):
             word += tables[t, cell]
-            tables[t, cell] = 0
         if word:
+            for t in range(tables.shape[0]):
+                tables[t, cell] = 0
             k, m = cell - ring * CLASSES, float(word >> _PIXEL_BITS)
             entries[VALUE, n] = k
             entries[PIXELS, n] = m
