@@ -100,6 +100,25 @@ def test_line_without_a_frame_has_no_file(detector: Pilatus) -> None:
     assert list(detector.collect_asset_docs()) == []
 
 
+def test_server_that_dies_while_the_line_is_read_back_fails_the_line(
+    hardware: FakeBeamline, detector: Pilatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What libca raises then is no TimeoutError; the plan must not wait for ever."""
+
+    class GetFailure(Exception):
+        pass
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise GetFailure("status code 192")
+
+    kick_off(detector)
+    done = detector.complete()
+    monkeypatch.setattr(detector.file.num_captured, "get", fail)
+    hardware.deliver(5)
+    with pytest.raises(LineFailed, match="GetFailure: status code 192"):
+        done.wait(5)
+
+
 def test_complaint_of_the_file_writer_fails_the_line(hardware: FakeBeamline, detector: Pilatus) -> None:
     kick_off(detector)
     detector.file.write_status.sim_put(1)

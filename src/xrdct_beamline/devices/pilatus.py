@@ -282,8 +282,8 @@ class Pilatus(Device):
             return problem
         try:  # monitors of two variables may come in either order
             captured = int(self.file.num_captured.get(use_monitor=False))
-        except TimeoutError as error:
-            return f"its file writer does not answer ({error})"
+        except Exception as error:  # a dying server: each control layer raises its own, libca's is no timeout
+            return f"its file writer does not answer ({type(error).__name__}: {error})"
         flight.note(lambda progress: progress.note_captured(captured, time.monotonic()))
         return self._wait_for(flight, lambda: progress.is_over)
 
@@ -317,9 +317,10 @@ class Pilatus(Device):
                 write_error=message,
                 closed_s=time.time(),
             )
-        except TimeoutError as error:
+        except Exception as error:  # as above; a thread that died here would leave the plan waiting for ever
+            reason = f"{type(error).__name__}: {error}"
             return LineOutcome(
-                raw_file="", captured=0, exposed=0, dropped=0, write_error=str(error), closed_s=time.time()
+                raw_file="", captured=0, exposed=0, dropped=0, write_error=reason, closed_s=time.time()
             )
 
     def _refuse_in_flight(self, verb: str) -> None:

@@ -89,7 +89,8 @@ def operando(
         for index in range(n_pauses):
             yield from _wait_for_pause(trigger)
             yield from read_event([trigger], TRIGGER)
-            yield from bps.mv(trigger.ready, LOW, trigger.busy, HIGH)
+            yield from bps.mv(trigger.ready, LOW)  # one after the other: never both high
+            yield from bps.mv(trigger.busy, HIGH)
             yield from bpp.set_run_key_wrapper(scan(index, uid), f"slice {index}")
             yield from bps.mv(trigger.busy, LOW)
             if done_pulse:
