@@ -66,6 +66,7 @@ def test_value_that_is_there_already() -> None:
     signal.put(1)
     reached = until(signal, 1, 1.0, lambda: DeviceError("late"))
     reached.wait(1)
+    assert reached.success
 
 
 def test_value_that_comes() -> None:
