@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from bokeh.plotting import figure
 from .channels import Range, colour_limits, pretty_phase
 from .snapshot import Snapshot
 
-__all__ = ["CellFigures", "MapFigure", "PatternFigures"]
+__all__ = ["CellFigures", "MapFigure", "MapValue", "PatternFigures", "styled_figure"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -65,6 +66,18 @@ def axis_label(unit: str) -> str:
     return _AXIS_LABELS.get(unit, unit)
 
 
+@dataclass(frozen=True, slots=True)
+class MapValue:
+    """What a map's colours stand for: the title of the scale, the name and the format under the cursor."""
+
+    title: str
+    name: str
+    number: str
+
+
+INTENSITY = MapValue("intensity (counts)", "intensity", "{0.000 a}")
+
+
 class MapFigure:
     """A picture in millimetres across, with its colour scale; grey where nothing is measured.
 
@@ -74,14 +87,28 @@ class MapFigure:
         Axes with their units.
     width_px, height_px:
         Size of the picture itself.
+    value:
+        What the colours stand for.
+    waiting:
+        What is written in place of the picture while there is none.
     """
 
-    def __init__(self, *, name: str, x_label: str, y_label: str, width_px: int, height_px: int) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        x_label: str,
+        y_label: str,
+        width_px: int,
+        height_px: int,
+        value: MapValue = INTENSITY,
+        waiting: str = "waiting for the first line",
+    ) -> None:
         self.source = ColumnDataSource(
             {"image": [np.full((1, 1), np.nan, np.float32)], "x": [0.0], "y": [0.0], "dw": [1.0], "dh": [1.0]}
         )
         self.mapper = LinearColorMapper(palette=Viridis256, low=0.0, high=1.0, nan_color=UNMEASURED)
-        self.figure = _figure(
+        self.figure = styled_figure(
             name=name,
             frame_width=width_px,
             frame_height=height_px,
@@ -95,14 +122,14 @@ class MapFigure:
         image = self.figure.image(
             image="image", x="x", y="y", dw="dw", dh="dh", source=self.source, color_mapper=self.mapper
         )
-        tooltips = [(x_label, "$x{0.000}"), (y_label, "$y{0.000}"), ("intensity", "@image{0.000 a}")]
+        tooltips = [(x_label, "$x{0.000}"), (y_label, "$y{0.000}"), (value.name, f"@image{value.number}")]
         self.figure.add_tools(HoverTool(renderers=[image], tooltips=tooltips))
         self._wait = Label(
             x=width_px / 2,
             y=height_px / 2,
             x_units="screen",
             y_units="screen",
-            text="waiting for the first line",
+            text=waiting,
             text_align="center",
             text_baseline="middle",
             text_color=MUTED,
@@ -114,7 +141,7 @@ class MapFigure:
             color_mapper=self.mapper,
             width=10,
             padding=6,
-            title="intensity (counts)",
+            title=value.title,
             title_text_align="center",
             title_text_font=FONT,
             title_text_font_size="11px",
@@ -130,15 +157,23 @@ class MapFigure:
         )
         self.figure.add_layout(bar, "right")
 
-    def show(self, image: FloatArray | None, extent: tuple[float, float, float, float]) -> None:
-        """Draw an image ``(row, column)``, its first row at the bottom, within ``(x0, x1, y0, y1)``."""
+    def show(
+        self,
+        image: FloatArray | None,
+        extent: tuple[float, float, float, float],
+        limits: tuple[float, float] | None = None,
+    ) -> None:
+        """Draw an image ``(row, column)``, its first row at the bottom, within ``(x0, x1, y0, y1)``.
+
+        The colours reach over ``limits``, or over what most of the image holds.
+        """
         x0, x1, y0, y1 = extent
         _fix_range(self.figure.x_range, x0, x1)
         _fix_range(self.figure.y_range, y0, y1)
         self._wait.visible = image is None
         if image is None:
             image = np.full((1, 1), np.nan, np.float32)
-        low, high = colour_limits(image)
+        low, high = limits or colour_limits(image)
         self.mapper.update(low=low, high=high)
         self.source.data = {
             "image": [np.ascontiguousarray(image, np.float32)],
@@ -187,7 +222,7 @@ class CellFigures:
         }
 
     def _curve(self, name: str, label: str, colour: str, time: DataRange1d, height_px: int) -> Any:
-        plot = _figure(
+        plot = styled_figure(
             height=height_px,
             sizing_mode="stretch_width",
             x_range=time,
@@ -213,13 +248,13 @@ class PatternFigures:
         self.chosen = ColumnDataSource({"x0": [], "x1": []})
         self.tick_source = ColumnDataSource({"x": [], "y0": [], "y1": [], "colour": []})
         shared: dict[str, Any] = {"sizing_mode": "stretch_width", "min_border_left": 96}
-        self.pattern = _figure(
+        self.pattern = styled_figure(
             height=height_px,
             x_range=DataRange1d(range_padding=0.0),
             y_axis_label="intensity",
             **shared,
         )
-        self.ticks = _figure(
+        self.ticks = styled_figure(
             height=ticks_height_px,
             x_range=self.pattern.x_range,
             y_range=FactorRange(factors=[""]),
@@ -291,7 +326,7 @@ class PatternFigures:
         self.tick_source.data = dict(zip(("x", "y0", "y1", "colour"), columns, strict=True))
 
 
-def _figure(**options: Any) -> Any:
+def styled_figure(**options: Any) -> Any:
     """Return a figure in the page's style."""
     plot = figure(
         tools="pan,box_zoom,wheel_zoom,reset,save",

@@ -13,6 +13,7 @@ from bokeh.layouts import column, row
 from bokeh.models import Div, RadioButtonGroup, RangeSlider
 
 from .channels import Preset, Range, presets, sum_channels
+from .chemistry import ChemistryFigures
 from .figures import CellFigures, MapFigure, PatternFigures, angle_ticks, axis_label
 from .header import HEADER_CSS, header_html
 from .snapshot import Snapshot, SnapshotStore
@@ -75,6 +76,7 @@ class Session:
         )
         angle_ticks(self._sinogram.figure)
         self._cell = CellFigures(height_px=154)
+        self._chemistry = ChemistryFigures()
         self._pattern = PatternFigures(height_px=106, ticks_height_px=102)
         self._choice = RadioButtonGroup(labels=["All channels"], active=0, stylesheets=[_BUTTON_CSS])
         self._slider = RangeSlider(
@@ -100,6 +102,11 @@ class Session:
             self._slice.figure,
             self._sinogram.figure,
             column(self._cell.voltage, self._cell.current, name="cell", spacing=0, **wide),
+            self._chemistry.lattice.figure,
+            self._chemistry.summary,
+            self._chemistry.histogram,
+            self._chemistry.trend,
+            self._chemistry.particles,
             row(self._choice, self._slider, name="choice", spacing=24, **wide),
             column(self._pattern.pattern, self._pattern.ticks, name="pattern", spacing=0, **wide),
         ]
@@ -117,6 +124,7 @@ class Session:
         self._offer_channels(snapshot)
         self._pattern.show(snapshot)
         self._cell.show(snapshot)
+        self._chemistry.show(snapshot)
         self._show_maps(snapshot)
 
     def _show_maps(self, snapshot: Snapshot) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RunPhase", "Snapshot", "SnapshotStore"]
+__all__ = ["Chemistry", "ParticleRow", "RunPhase", "Snapshot", "SnapshotStore", "StatePoint"]
 
 RunPhase = Literal["waiting", "scanning", "done"]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -22,6 +22,73 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 def _empty() -> FloatArray:
     return np.empty(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticleRow:
+    """One particle as the page lists it."""
+
+    label: int
+    x_mm: float
+    y_mm: float
+    radius_um: float
+    a_A: float
+    a_esd_A: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatePoint:
+    """The lattice parameter of one slice: its mean and the range that holds nine tenths of the voxels."""
+
+    state_index: int
+    a_mean_A: float
+    a_low_A: float
+    a_high_A: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chemistry:
+    """What the refinement found in the newest slice.
+
+    Parameters
+    ----------
+    phase:
+        Name of the phase whose lattice parameter is shown.
+    a_A, a_esd_A:
+        ``(y, x)``, ångström; NaN where there is too little of the phase.
+    limits_A:
+        Range of the colours; the same for all slices of a series.
+    edges_A, counts:
+        Histogram over the voxels, shapes ``(n + 1,)`` and ``(n,)``.
+    window_A, window_share:
+        The non-characteristic window, in which no phase in equilibrium lies, and the share of voxels in it.
+    particles:
+        The largest first.
+    trend:
+        One point per slice of the series, by state.
+    drift_A, drift_esd_A:
+        How far the mean lattice parameter moved from the first half of the scan to the second; NaN
+        when it is not known.
+    lines_done:
+        Lines that the slice held when it was refined.
+    note:
+        What a person should know of the map; empty if nothing.
+    """
+
+    phase: str
+    a_A: FloatArray
+    a_esd_A: FloatArray
+    limits_A: tuple[float, float]
+    edges_A: FloatArray
+    counts: FloatArray
+    window_A: tuple[float, float] | None = None
+    window_share: float = float("nan")
+    particles: Sequence[ParticleRow] = ()
+    trend: Sequence[StatePoint] = ()
+    drift_A: float = float("nan")
+    drift_esd_A: float = float("nan")
+    lines_done: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,6 +132,8 @@ class Snapshot:
         Factor on ``slice_`` while angles are missing, so that the producer need not copy it.
     extent_mm:
         Outer edges of the slice, ``(x_min, x_max, y_min, y_max)``.
+    chemistry:
+        What the refinement found; None before its first map.
     """
 
     version: int = 0
@@ -94,6 +163,7 @@ class Snapshot:
     slice_: FloatArray | None = None
     slice_scale: float = 1.0
     extent_mm: tuple[float, float, float, float] = (-0.5, 0.5, -0.5, 0.5)
+    chemistry: Chemistry | None = None
 
 
 class SnapshotStore:
