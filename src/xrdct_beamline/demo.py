@@ -20,6 +20,7 @@ from xrdct_beamline.domain.errors import ConfigurationError, XrdctError
 from xrdct_beamline.processing.windows import net_intensity
 from xrdct_beamline.startup.configuration import Configuration, load_configuration
 from xrdct_beamline.startup.processes import ChildProcess, epics_environment, free_port
+from xrdct_beamline.storage.catalog_server import profiled_catalog, write_profile
 from xrdct_beamline.storage.journal import read_journal
 from xrdct_beamline.storage.nexus_reader import read_slice, read_summary
 
@@ -27,6 +28,9 @@ __all__ = ["DemoOptions", "DemoSummary", "run_demo"]
 
 #: A folder that a demo may empty holds this file.
 MARKER = ".xrdct-demo"
+
+#: Under which tiled and databroker find a demo's catalog, and a session's.
+PROFILE, SESSION_PROFILE = "xrdct-demo", "xrdct"
 
 #: Seconds that a slice takes with the cell's way to its pause, and that starting and ending take.
 SLICE_S, AROUND_S = 75.0, 45.0
@@ -85,7 +89,7 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> DemoSummary:
     """
     started = time.monotonic()
     output = _empty_folder(options.output.absolute())
-    configuration = load_configuration().with_data(output)
+    configuration = load_configuration().with_data(output).with_profile(PROFILE)
     os.environ.update(epics_environment(free_port(), free_port()))  # before anything imports libca
     with ExitStack() as stack:
         say(f"Starting a simulated beamline and the live page; everything is kept in {output}")
@@ -120,6 +124,18 @@ def _empty_folder(folder: Path) -> Path:
     return folder
 
 
+def _lend_session_profile(configuration: Configuration, say: Callable[[str], None]) -> None:
+    """Let a session's profile lead to this demo, unless it leads to the catalog of a session."""
+    catalog = profiled_catalog(SESSION_PROFILE)
+    if catalog is not None and catalog.exists() and not (catalog.parent / MARKER).exists():
+        return
+    paths = configuration.paths
+    try:
+        write_profile(paths.catalog, [paths.raw], name=SESSION_PROFILE)
+    except ConfigurationError as error:  # somebody else's: the demo has a name of its own
+        say(f"catalog[{SESSION_PROFILE!r}] is left alone: {error}")
+
+
 def _start_processes(
     configuration: Configuration, options: DemoOptions, stack: ExitStack
 ) -> tuple[str, ChildProcess]:
@@ -148,6 +164,7 @@ def _measure(configuration: Configuration, options: DemoOptions, say: Callable[[
     from xrdct_beamline.startup.session import Session
 
     with Session(configuration, say) as session:
+        _lend_session_profile(configuration, say)
         cycler = EpicsSignal(f"{configuration.beamline.prefix}SIM:CellRun", name="cycler")
         cycler.wait_for_connection(timeout=10.0)
         say(f"The cell is discharged and pauses {options.n_pauses} times; each pause asks for a slice")

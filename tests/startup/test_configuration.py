@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
+from xrdct_beamline.devices.settings import BeamlineSettings as DeviceSettings
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.startup.configuration import load_configuration, package_file
+from xrdct_beamline.startup.processes import confine_to_loopback
 
 MINIMAL = """
 [beamline]
@@ -61,6 +66,77 @@ def test_data_can_go_elsewhere(tmp_path):
 def test_a_mistake_is_named(tmp_path, text, words):
     with pytest.raises(ConfigurationError, match=words):
         load_configuration(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[devices]\nrotation_sign = 0",
+            r"line 10: \[devices\] rotation_sign is 0; it must be 1 or",
+        ),
+        ("[devices]\n\nminimum_i0 = -1", r"line 11: \[devices\] minimum_i0 is -1; give 0 for no limit"),
+        ("[devices]\ntranslation_tolerance_mm = 0", r"line 10: .*is 0; no stage stands that still"),
+        ("[devices.line_limits]\nstall_s = 0.0", r"line 10: \[devices.line_limits\] stall_s is 0 s;"),
+        (
+            "[devices.trigger_settings]\nhigh_V = 0.5",
+            r"line 10: .*low threshold is 0.8 V",
+        ),
+        ("[devices.trigger_settings]\nhigh_mV = 500", r"line 10: .*did you mean 'high_V'"),
+        ("[devices]\ntranslation = 1", r"line 10: \[devices\] translation is 1, .*; give text in quotes"),
+        ("[scan]\nperiod_s = 0.005", r"line 10: \[scan\] period_s: a period of 5 ms is too short"),
+        ("[scan]\nn_rotations = 0", r"line 10: \[scan\] n_rotations is 0; it must be"),
+    ],
+)
+def test_a_mistake_is_told_with_line_key_value_and_remedy(tmp_path, text, words):
+    with pytest.raises(ConfigurationError, match=words) as refused:
+        load_configuration(write(tmp_path, MINIMAL + text))
+    assert str(refused.value).startswith(str(tmp_path / "mine.toml"))
+
+
+def every_setting(section):
+    for item in fields(section):
+        value = getattr(section, item.name)
+        yield from every_setting(value) if is_dataclass(value) else [item.name]
+
+
+def test_the_shipped_file_tells_of_each_setting_of_the_devices():
+    text = package_file("simulated.toml").read_text()
+    untold = [name for name in every_setting(DeviceSettings()) if f"{name} = " not in text]
+    assert not untold
+
+
+def test_each_device_setting_can_be_given(tmp_path):
+    text = """
+[devices]
+rotation_sign = -1
+rotation_tolerance_deg = 0.01
+i0 = "IONC:1"
+minimum_current_mA = 20
+[devices.line_limits]
+stall_s = 5
+[devices.trigger_settings]
+low_V = 1.0
+high_V = 3
+"""
+    devices = load_configuration(write(tmp_path, MINIMAL + text)).devices
+    assert (devices.rotation_sign, devices.translation_sign) == (-1, 1)
+    assert (devices.rotation_tolerance_deg, devices.i0, devices.minimum_current_mA) == (0.01, "IONC:1", 20.0)
+    assert devices.line_limits.stall_s == 5.0
+    assert (devices.trigger_settings.low_V, devices.trigger_settings.high_V) == (1.0, 3.0)
+
+
+def test_reading_a_configuration_imports_no_control_system():
+    script = "import sys, xrdct_beamline.startup.configuration; print({'ophyd', 'epics'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("text", ["ca", "0", "70000", "-1", ""])
+def test_a_port_in_the_environment_that_is_none_is_named(monkeypatch, text):
+    monkeypatch.setenv("EPICS_CA_SERVER_PORT", text)
+    with pytest.raises(ConfigurationError, match=rf"EPICS_CA_SERVER_PORT is '{text}'; it must be a port"):
+        confine_to_loopback()
 
 
 def test_a_missing_file_is_named(tmp_path):

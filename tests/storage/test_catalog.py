@@ -13,7 +13,7 @@ from event_model import compose_run
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.storage import catalog
 from xrdct_beamline.storage.catalog import CatalogSubscriber, registered_uids, replay_into_catalog
-from xrdct_beamline.storage.catalog_server import CatalogServer, write_profile
+from xrdct_beamline.storage.catalog_server import CatalogServer, profiled_catalog, write_profile
 
 
 def run_documents(n_events: int = 2, **metadata: Any) -> list[tuple[str, dict]]:
@@ -217,6 +217,14 @@ def test_the_profile_is_one_that_tiled_accepts_and_points_at_the_files(tmp_path)
     arguments = content["xrdct"]["direct"]["trees"][0]["args"]
     assert arguments["uri"] == f"sqlite:///{tmp_path}/catalog/catalog.db"
     assert arguments["readable_storage"] == [str(tmp_path / "raw")]
+
+
+def test_the_catalog_of_a_profile_is_found(tmp_path):
+    write_profile(tmp_path / "catalog", [], profile_directory=tmp_path / "profiles")
+    assert profiled_catalog("xrdct", tmp_path / "profiles") == tmp_path / "catalog"
+    assert profiled_catalog("other", tmp_path / "profiles") is None
+    (tmp_path / "profiles" / "other.yml").write_text("other: {uri: 'http://somebody'}")
+    assert profiled_catalog("other", tmp_path / "profiles") is None
 
 
 def test_our_own_profile_is_replaced(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from xrdct_beamline.domain.errors import ConfigurationError
+
 __all__ = ["AcquisitionMode", "LineLimits", "LineOutcome", "LineProgress", "LineRequest"]
 
 LONGEST_WAIT_S = 60.0
@@ -58,6 +60,13 @@ class LineLimits:
     stall_s: float = 2.0
     close_s: float = 10.0
     margin_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("arm_s", "stall_s", "close_s", "margin_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name):g} s; a line would fail at once, give a positive time"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

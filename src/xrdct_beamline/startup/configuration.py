@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING
 
+from xrdct_beamline.devices.settings import BeamlineSettings as DeviceSettings
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.scan import ScanGeometry
+from xrdct_beamline.plans.motion import check_period
+
+from .toml import read_toml
 
 if TYPE_CHECKING:
     from xrdct_beamline.domain.detector import DetectorGeometry
 
 __all__ = ["Configuration", "load_configuration", "package_file"]
-
-Section = TypeVar("Section")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,10 @@ class ScanSettings:
     order: str = "sequential"
     zigzag: bool = True
 
+    def __post_init__(self) -> None:
+        check_period(self.exposure_s, self.period_s)
+        self.geometry()
+
     def geometry(self) -> ScanGeometry:
         """Return the raster."""
         return ScanGeometry.raster(
@@ -131,6 +135,7 @@ class Configuration:
     beamline: BeamlineSettings
     paths: PathSettings
     calibration: CalibrationSettings
+    devices: DeviceSettings = field(default_factory=DeviceSettings)
     scan: ScanSettings = field(default_factory=ScanSettings)
     processing: ProcessingSettings = field(default_factory=ProcessingSettings)
     page: PageSettings = field(default_factory=PageSettings)
@@ -139,6 +144,10 @@ class Configuration:
     def with_data(self, folder: Path) -> Configuration:
         """Return the same configuration with its data kept in another folder."""
         return replace(self, paths=PathSettings(data=folder.absolute()))
+
+    def with_profile(self, name: str) -> Configuration:
+        """Return the same configuration with its catalog under another name."""
+        return replace(self, catalog=replace(self.catalog, profile=name))
 
 
 def package_file(name: str) -> Path:
@@ -152,49 +161,25 @@ def load_configuration(path: Path | None = None) -> Configuration:
     Raises
     ------
     ConfigurationError
-        If the file is missing, is not TOML, lacks a setting or has one that is not known.
+        If the file is missing, is not TOML, lacks a setting or has one that is not known or cannot be;
+        it names file, line, setting, value and remedy.
     """
     source = package_file("simulated.toml") if path is None else path
     try:
-        table = tomllib.loads(source.read_text(encoding="utf-8"))
-    except OSError as error:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigurationError(
-            f"configuration {source} cannot be read ({error.strerror}); "
+            f"configuration {source} cannot be read ({reason}); "
             "copy config/simulated.toml of the package and edit it"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"configuration {source} is not valid TOML: {error}") from error
     base = Path.cwd() if path is None else source.absolute().parent
-    return _section(Configuration, {"source": str(source), **table}, str(source), base)
-
-
-def _section(cls: type[Section], table: Mapping[str, Any], where: str, base: Path) -> Section:
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # each section is a dataclass
-    if unknown := sorted(set(table) - set(known)):
-        raise ConfigurationError(f"{where}: {unknown[0]!r} is not a setting; known are {', '.join(known)}")
-    missing = [n for n, f in known.items() if n not in table and f.default is f.default_factory is MISSING]
-    if missing:
-        raise ConfigurationError(f"{where}: the setting {missing[0]!r} is missing")
-    types = get_type_hints(cls)
-    return cls(
-        **{name: _value(types[name], value, f"{where}: {name}", base) for name, value in table.items()}
+    return read_toml(
+        Configuration, text, file=source, resolve=lambda value: _resolve(value, base), source=str(source)
     )
 
 
-def _value(kind: Any, value: Any, where: str, base: Path) -> Any:
-    if hasattr(kind, "__dataclass_fields__"):
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{where} must be a [section], not {value!r}")
-        return _section(kind, value, where, base)
-    if Path in (kind, *getattr(kind, "__args__", ())):
-        if not isinstance(value, str):
-            raise ConfigurationError(f"{where} is {value!r}, a path in quotes is needed")
-        package, _, name = value.partition("package:")
-        return package_file(name) if not package and name else base / Path(value).expanduser()
-    allowed = getattr(kind, "__args__", (kind,))
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        names = " or ".join(t.__name__ for t in allowed)
-        raise ConfigurationError(f"{where} is {value!r}, which is not a {names}")
-    return value
+def _resolve(value: str, base: Path) -> Path:
+    """Return the file that a setting names: one of the package, or relative to the configuration."""
+    package, _, name = value.partition("package:")
+    return package_file(name) if not package and name else base / Path(value).expanduser()

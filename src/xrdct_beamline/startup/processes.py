@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xrdct_beamline.domain.errors import ConfigurationError, XrdctError
 
-__all__ = ["ChildProcess", "confine_to_loopback", "epics_environment", "free_port"]
+__all__ = ["ChildProcess", "confine_to_loopback", "epics_environment", "epics_port", "free_port"]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -44,11 +44,34 @@ def epics_environment(server_port: int, repeater_port: int) -> dict[str, str]:
     }
 
 
+def epics_port(variable: str, default: int) -> int:
+    """Return the port that an environment variable names.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no port.
+    """
+    text = os.environ.get(variable, str(default))
+    if not (text.strip().isdecimal() and 0 < int(text) < 65536):
+        raise ConfigurationError(
+            f"the environment variable {variable} is {text!r}; it must be a port, 1 to 65535, or unset"
+        )
+    return int(text)
+
+
 def confine_to_loopback() -> None:
     """Let Channel Access look for the simulated IOCs on this machine only, unless the user said otherwise.
 
     Must be called before libca is imported.
+
+    Raises
+    ------
+    ConfigurationError
+        If a port in the environment is none.
     """
+    for variable, default in (("EPICS_CA_SERVER_PORT", 5064), ("EPICS_CA_REPEATER_PORT", 5065)):
+        epics_port(variable, default)  # libca would take another one, with a complaint of its own
     os.environ.setdefault("EPICS_CA_ADDR_LIST", "127.0.0.1")
     os.environ.setdefault("EPICS_CA_AUTO_ADDR_LIST", "NO")
 

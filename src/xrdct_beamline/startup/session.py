@@ -64,7 +64,7 @@ class Session:
         self._server: CatalogServer | None = None
         self.catalog: CatalogSubscriber | None = None
         try:
-            self.beamline: Beamline = build_beamline(configuration.beamline.prefix)
+            self.beamline: Beamline = build_beamline(configuration.beamline.prefix, configuration.devices)
             wait_for_connections(self.beamline.devices, timeout_s=configuration.beamline.connection_timeout_s)
             self.RE = RunEngine({"beamline_id": configuration.beamline.name})
             self.RE.record_interruptions = True

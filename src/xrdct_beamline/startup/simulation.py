@@ -12,7 +12,7 @@ from xrdct_beamline.sim.electrochemistry import CellProgramme
 from xrdct_beamline.sim.iocs.server import SimOptions, serve
 
 from .configuration import Configuration
-from .processes import epics_environment
+from .processes import epics_environment, epics_port
 
 __all__ = ["serve_simulation", "sim_options"]
 
@@ -52,8 +52,8 @@ def sim_options(
 
 def serve_simulation(options: SimOptions, on_ready: Callable[[str], None]) -> None:
     """Serve until interrupted, on loopback and the port in EPICS_CA_SERVER_PORT."""
-    port = int(os.environ.get("EPICS_CA_SERVER_PORT", DEFAULT_SERVER_PORT))
-    repeater = int(os.environ.get("EPICS_CA_REPEATER_PORT", DEFAULT_REPEATER_PORT))
+    port = epics_port("EPICS_CA_SERVER_PORT", DEFAULT_SERVER_PORT)
+    repeater = epics_port("EPICS_CA_REPEATER_PORT", DEFAULT_REPEATER_PORT)
     os.environ.update(epics_environment(port, repeater))
     _host_repeater()
     serve(options, on_ready=lambda: on_ready(f"{options.prefix} on 127.0.0.1:{port}, Ctrl-C ends"))

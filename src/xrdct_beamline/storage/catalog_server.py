@@ -25,7 +25,7 @@ import yaml
 
 from ..domain.errors import ConfigurationError
 
-__all__ = ["CatalogServer", "connect", "write_profile"]
+__all__ = ["CatalogServer", "connect", "profiled_catalog", "write_profile"]
 
 logger = logging.getLogger(__name__)
 
@@ -231,6 +231,21 @@ def write_profile(
         ) from error
     tiled.profiles.load_profiles.cache_clear()
     return path
+
+
+def profiled_catalog(name: str, profile_directory: str | Path | None = None) -> Path | None:
+    """Return the folder of the catalog to which a profile of this software leads, None without one."""
+    import tiled.profiles
+
+    path = Path(profile_directory or tiled.profiles.paths[-1]) / f"{name}.yml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.startswith(PROFILE_MARKER):
+            return None
+        uri = yaml.safe_load(text)[name]["direct"]["trees"][0]["args"]["uri"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError):
+        return None
+    return Path(str(uri).removeprefix("sqlite:///")).parent
 
 
 def _refuse_foreign_profile(folder: Path, path: Path, name: str) -> None:
