@@ -311,3 +311,14 @@ def test_one_line_more_than_planned_is_refused():
 
 def test_warm_up_compiles_every_kernel():
     IncrementalFBP.warm_up()
+
+
+def test_some_rows_and_bins_are_those_of_the_whole_slice():
+    fbp = IncrementalFBP(6, 3, 4, 2.5)
+    rng = np.random.default_rng(5)
+    for angle in (0.0, 45.0, 90.0):
+        line = rng.random((6, 3)).astype(np.float32)
+        fbp.add(angle, line, 0.1 * line)
+    rows = slice(1, 4)
+    np.testing.assert_array_equal(fbp.slice([0, 2], rows), fbp.slice()[rows][..., [0, 2]])
+    np.testing.assert_array_equal(fbp.slice_sigma(slice(1, 3), rows), fbp.slice_sigma()[rows, :, 1:3])

@@ -30,6 +30,9 @@ Float32Array = npt.NDArray[np.float32]
 
 #: Some channels of a slice: a slice, indices or a mask; None for all.
 Bins: TypeAlias = slice | npt.ArrayLike | None
+#: Neighbouring rows of a slice.
+Rows: TypeAlias = slice
+ALL_ROWS = slice(None)
 
 
 class IncrementalFBP:
@@ -124,16 +127,16 @@ class IncrementalFBP:
         self.rotation_deg[index] = rotation_deg
         self._bin_measured[index] = np.isfinite(projection).any(axis=0)
 
-    def slice(self, bins: Bins = None) -> Float32Array:
-        """Return the slice ``(y, x, bin)``, or some of its bins, scaled to the whole half turn.
+    def slice(self, bins: Bins = None, rows: Rows = ALL_ROWS) -> Float32Array:
+        """Return the slice ``(y, x, bin)``, or some of its bins and rows, scaled to the whole half turn.
 
-        A copy, of the bins asked for only: 5 MB for 61 × 61 × 300, 0.5 GB for 351 × 351 × 1000.
+        A copy, of what is asked for only: 5 MB for 61 × 61 × 300, 0.5 GB for 351 × 351 × 1000.
         A bin that no line has measured is NaN.
         """
         chosen = _as_bins(bins)
-        return self._image[:, :, chosen] * self._scale()[chosen]
+        return self._image[rows, :, chosen] * self._scale()[chosen]
 
-    def slice_sigma(self, bins: Bins = None) -> Float32Array:
+    def slice_sigma(self, bins: Bins = None, rows: Rows = ALL_ROWS) -> Float32Array:
         """Return one standard deviation of each value of `slice`.
 
         Neighbours are correlated: for the sum over a region use `region`.
@@ -141,7 +144,7 @@ class IncrementalFBP:
         if self._image_variance is None:
             raise ProcessingError("no line came with a sigma; give one to each add()")
         chosen = _as_bins(bins)
-        return np.sqrt(self._image_variance[:, :, chosen]) * self._scale()[chosen]
+        return np.sqrt(self._image_variance[rows, :, chosen]) * self._scale()[chosen]
 
     def region(
         self, weights: npt.NDArray[Any]

@@ -15,6 +15,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ._layout import new_data_group, new_group, new_room
+from .maps import lay_out_maps
+
 if TYPE_CHECKING:
     from .nexus import ProcessedHeader
 
@@ -34,10 +37,13 @@ def lay_out(file: h5py.File, header: ProcessedHeader, radial: FloatArray, versio
     """Write all that is known before the first line, and room for all that follows."""
     file.attrs["default"] = "entry"
     file.attrs["creator"] = f"xrdct-beamline {version}"
-    entry = _group(file, "entry", "NXentry", default="overview")
+    entry = new_group(file, "entry", "NXentry", default="overview")
     _write_run(entry, header)
     _lay_out_sinogram(entry, header, radial)
     _lay_out_slice(entry, header, radial)
+    if header.phases:
+        x_mm = _voxel_x_mm(header)
+        lay_out_maps(entry, header.phases, -x_mm, x_mm, header.n_background)
     _lay_out_lines(entry, header.geometry.shape[0])
     _write_geometry(entry, header)
     _write_calibration(entry, header)
@@ -53,43 +59,43 @@ def _write_run(entry: h5py.Group, header: ProcessedHeader) -> None:
     ):  # fmt: skip
         entry[name] = text
     for name in ("end_time", "exit_status"):
-        _room(entry, name, (), "S64", None)
+        new_room(entry, name, (), "S64", None)
     entry["state_index"] = -1 if header.state_index is None else header.state_index
-    _room(entry, "complete", (), np.uint8, 0)
-    _room(entry, "finished", (), np.uint8, 0)
-    _room(entry, "lines_retaken", (), np.int64, 0)
-    _room(entry, "monitor_reference", (), np.float64, np.nan)
+    new_room(entry, "complete", (), np.uint8, 0)
+    new_room(entry, "finished", (), np.uint8, 0)
+    new_room(entry, "lines_retaken", (), np.int64, 0)
+    new_room(entry, "monitor_reference", (), np.float64, np.nan)
 
 
 def _lay_out_sinogram(entry: h5py.Group, header: ProcessedHeader, radial: FloatArray) -> None:
     geometry = header.geometry
-    group = _data_group(entry, "sinogram", ["rotation", "translation", "radial"])
+    group = new_data_group(entry, "sinogram", ["rotation", "translation", "radial"])
     shape = (*geometry.shape, len(radial))
     # Contiguous: a line is one piece of the file, and nothing but its numbers is written with it.
     for name in ("intensity", "intensity_errors"):
-        _room(group, name, shape, np.float32, np.nan)
+        new_room(group, name, shape, np.float32, np.nan)
     group["intensity"].attrs["long_name"] = _SIGNAL_NAME
     group["intensity"].attrs["interpretation"] = "spectrum"
-    _room(group, "measured", geometry.shape, np.uint8, 0)
+    new_room(group, "measured", geometry.shape, np.uint8, 0)
     _axis(group, "rotation", np.asarray(geometry.rotation_deg), "deg")
     _axis(group, "translation", np.asarray(geometry.translation_mm), "mm")
     _radial_axis(group, header, radial)
 
 
 def _lay_out_slice(entry: h5py.Group, header: ProcessedHeader, radial: FloatArray) -> None:
-    n, step_mm = header.geometry.shape[1], header.geometry.step_mm
-    x_mm = (np.arange(n) - header.axis_px) * (step_mm if np.isfinite(step_mm) else 1.0)
+    x_mm = _voxel_x_mm(header)
+    n = len(x_mm)
     shape = (n, n, len(radial))
-    group = _data_group(entry, "slice", ["y", "x", "radial"])
+    group = new_data_group(entry, "slice", ["y", "x", "radial"])
     chunks = tuple(min(c, s) for c, s in zip(_SLICE_CHUNK, shape, strict=True))
     for name in ("intensity", "intensity_errors"):
-        _room(group, name, shape, np.float32, np.nan, chunks=chunks)
+        new_room(group, name, shape, np.float32, np.nan, chunks=chunks)
     group["intensity"].attrs["long_name"] = f"{_SIGNAL_NAME}, per step"
     group["intensity"].attrs["interpretation"] = "spectrum"
-    _room(group, "covered_deg", (), np.float64, 0.0)
+    new_room(group, "covered_deg", (), np.float64, 0.0)
     _radial_axis(group, header, radial)
-    overview = _data_group(entry, "overview", ["y", "x"])
-    _room(overview, "intensity", (n, n), np.float32, np.nan)
+    overview = new_data_group(entry, "overview", ["y", "x"])
+    new_room(overview, "intensity", (n, n), np.float32, np.nan)
     overview["intensity"].attrs["long_name"] = "mean over all bins"
     overview["intensity"].attrs["interpretation"] = "image"
     for where in (group, overview):
@@ -97,17 +103,23 @@ def _lay_out_slice(entry: h5py.Group, header: ProcessedHeader, radial: FloatArra
         _axis(where, "x", x_mm, "mm")
 
 
+def _voxel_x_mm(header: ProcessedHeader) -> npt.NDArray[np.float64]:
+    step_mm = header.geometry.step_mm
+    n_translations = header.geometry.shape[1]
+    return (np.arange(n_translations) - header.axis_px) * (step_mm if np.isfinite(step_mm) else 1.0)
+
+
 def _lay_out_lines(entry: h5py.Group, n_rotations: int) -> None:
-    group = _group(entry, "lines", "NXcollection")
-    _room(group, "status", (n_rotations,), np.uint8, 0)
+    group = new_group(entry, "lines", "NXcollection")
+    new_room(group, "status", (n_rotations,), np.uint8, 0)
     group["status"].attrs["meaning"] = "0 awaited, 1 done, 2 given up"
-    _room(group, "attempt", (n_rotations,), np.int16, -1)
-    _room(group, "raw_file", (n_rotations,), f"S{_PATH_BYTES}", None)
-    _room(group, "reason", (n_rotations,), f"S{_TEXT_BYTES}", None)
+    new_room(group, "attempt", (n_rotations,), np.int16, -1)
+    new_room(group, "raw_file", (n_rotations,), f"S{_PATH_BYTES}", None)
+    new_room(group, "reason", (n_rotations,), f"S{_TEXT_BYTES}", None)
 
 
 def _write_geometry(entry: h5py.Group, header: ProcessedHeader) -> None:
-    group = _group(entry, "geometry", "NXcollection")
+    group = new_group(entry, "geometry", "NXcollection")
     group["json"] = json.dumps(header.geometry.to_metadata())
     group["line_order"] = np.asarray(header.geometry.line_order)
     group["zigzag"] = header.geometry.zigzag
@@ -116,7 +128,7 @@ def _write_geometry(entry: h5py.Group, header: ProcessedHeader) -> None:
 
 def _write_calibration(entry: h5py.Group, header: ProcessedHeader) -> None:
     calibration = header.calibration
-    group = _group(entry, "calibration", "NXcollection")
+    group = new_group(entry, "calibration", "NXcollection")
     group["poni"] = calibration["poni"]
     group["poni_sha256"] = calibration["poni_sha256"]
     group["detector"] = calibration["detector"] or ""
@@ -128,26 +140,11 @@ def _write_calibration(entry: h5py.Group, header: ProcessedHeader) -> None:
 
 
 def _write_process(entry: h5py.Group, header: ProcessedHeader, version: str) -> None:
-    group = _group(entry, "process", "NXprocess")
+    group = new_group(entry, "process", "NXprocess")
     group["program"] = "xrdct-beamline"
     group["version"] = version
     group["date"] = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     group["settings"] = json.dumps(dict(header.settings), sort_keys=True)
-
-
-def _group(parent: h5py.Group, name: str, nx_class: str, **attributes: Any) -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = nx_class
-    for key, value in attributes.items():
-        group.attrs[key] = value
-    return group
-
-
-def _data_group(entry: h5py.Group, name: str, axes: list[str]) -> h5py.Group:
-    group = _group(entry, name, "NXdata", signal="intensity", axes=axes)
-    for number, axis in enumerate(axes):
-        group.attrs[f"{axis}_indices"] = number
-    return group
 
 
 def _axis(group: h5py.Group, name: str, values: FloatArray, units: str) -> None:
@@ -159,24 +156,3 @@ def _radial_axis(group: h5py.Group, header: ProcessedHeader, radial: FloatArray)
     units, symbol = _RADIAL_UNITS.get(header.settings.get("unit", "2th_deg"), ("", ""))
     _axis(group, "radial", radial, units)
     group["radial"].attrs["long_name"] = f"{symbol} ({units})"
-
-
-def _room(
-    group: h5py.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: npt.DTypeLike,
-    fill: float | None,
-    chunks: tuple[int, ...] | None = None,
-) -> None:
-    """Create a dataset and take its room on the disk now, filled (text: with nothing)."""
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    creation.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-    if fill is not None:
-        creation.set_fill_value(np.asarray(fill, dtype=dtype))
-    if chunks is not None:
-        creation.set_chunk(chunks)
-    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    h5py.h5d.create(group.id, name.encode(), kind, space, dcpl=creation)

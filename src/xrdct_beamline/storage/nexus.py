@@ -13,11 +13,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
@@ -28,13 +28,18 @@ from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._nexus_layout import lay_out
+from .maps import read_maps, write_maps
 from .nexus_reader import LineStatus, ProcessedSummary, read_processed, read_slice, read_summary
+
+if TYPE_CHECKING:
+    from xrdct_beamline.domain.results import RefinedMaps
 
 __all__ = [
     "LineStatus",
     "ProcessedFile",
     "ProcessedHeader",
     "ProcessedSummary",
+    "read_maps",
     "read_processed",
     "read_slice",
     "read_summary",
@@ -64,6 +69,8 @@ class ProcessedHeader:
         Column of the rotation axis.
     settings:
         What the numbers depend on, as plain JSON values.
+    phases, n_background:
+        Phases whose refined maps the file makes room for, and terms of the background.
     """
 
     run_uid: str
@@ -76,6 +83,8 @@ class ProcessedHeader:
     state_index: int | None = None
     title: str = ""
     started_s: float = 0.0
+    phases: Sequence[str] = ()
+    n_background: int = 6
 
 
 class ProcessedFile:
@@ -267,6 +276,18 @@ class ProcessedFile:
                 n_measured += int(is_measured.sum())
             self._entry["overview/intensity"][...] = total / n_measured if n_measured else np.nan
             self._entry["slice/covered_deg"][()] = covered_deg
+            self._file.flush()
+
+    def write_maps(self, maps: RefinedMaps) -> None:
+        """Write the refined maps, replacing those before.
+
+        Raises
+        ------
+        DataError
+            If the file has no room for them, or the disk does not take them.
+        """
+        with self._writing("the maps"):
+            write_maps(self._entry, maps)
             self._file.flush()
 
     def finish(self, *, exit_status: str, lines_retaken: int) -> None:

@@ -1,0 +1,125 @@
+"""Refined maps in a processed file: room for them, writing them, reading them back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from xrdct_beamline.domain.errors import DataError
+
+from ._layout import new_data_group, new_group, new_room
+
+if TYPE_CHECKING:
+    from xrdct_beamline.domain.results import RefinedMaps
+
+__all__ = ["lay_out_maps", "map_group_name", "read_maps", "write_maps"]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+#: Maps of each phase: name in the file, attribute of `RefinedMaps`, units.
+_OF_PHASE = (
+    ("a", "a_A", "angstrom"),
+    ("a_errors", "a_esd_A", "angstrom"),
+    ("cell", "cell", "angstrom, deg"),
+    ("scale", "scale", ""),
+    ("scale_errors", "scale_esd", ""),
+    ("mass_fraction", "mass_fraction", ""),
+    ("mass_fraction_errors", "mass_fraction_esd", ""),
+)
+
+#: A map nobody has refined.
+NOT_REFINED = 255
+
+
+def map_group_name(phase: str) -> str:
+    """Return the name of a phase's group: NeXus takes letters, digits and underscores."""
+    return re.sub(r"\W", "_", phase, flags=re.ASCII)
+
+
+def lay_out_maps(
+    entry: h5py.Group, phases: Sequence[str], y_mm: FloatArray, x_mm: FloatArray, n_background: int
+) -> None:
+    """Make room for the maps ``(y, x)`` of each phase, unmeasured as yet."""
+    shape = (len(y_mm), len(x_mm))
+    maps = new_group(entry, "maps", "NXcollection")
+    for phase in phases:
+        of_phase = new_data_group(maps, map_group_name(phase), ["y", "x"], signal="a")
+        of_phase.attrs["phase"] = phase
+        for name, _, units in _OF_PHASE:
+            new_room(of_phase, name, (*shape, 6) if name == "cell" else shape, np.float32, np.nan)
+            if units:
+                of_phase[name].attrs["units"] = units
+        of_phase["a"].attrs["long_name"] = f"lattice parameter a of {phase} (Å)"
+        of_phase["a"].attrs["interpretation"] = "image"
+        _axes(of_phase, y_mm, x_mm)
+    fit = new_data_group(maps, "fit", ["y", "x"], signal="rwp")
+    new_room(fit, "rwp", shape, np.float32, np.nan)
+    new_room(fit, "status", shape, np.uint8, NOT_REFINED)
+    fit["status"].attrs["meaning"] = (
+        "0 converged, 1 no signal, 2 at limit, 3 failed, 4 not measured, 255 not refined"
+    )
+    new_room(fit, "background", (*shape, n_background), np.float32, np.nan)
+    _axes(fit, y_mm, x_mm)
+
+
+def write_maps(entry: h5py.Group, maps: RefinedMaps) -> None:
+    """Put maps into the room made for them, replacing what was there.
+
+    Raises
+    ------
+    DataError
+        If the file has no room for a phase, or for maps of this shape.
+    """
+    status = np.asarray(maps.status)
+    for phase in maps.a_A:
+        where = f"maps/{map_group_name(phase)}"
+        if where not in entry:
+            raise DataError(
+                f"the processed file has no room for maps of {phase}; refine into a file of its own"
+            )
+        if entry[where]["a"].shape != status.shape:
+            raise DataError(
+                f"maps of shape {status.shape} do not fit the processed file's {entry[where]['a'].shape}"
+            )
+        for name, attribute, _ in _OF_PHASE:
+            entry[where][name][...] = getattr(maps, attribute)[phase]
+    fit = entry["maps/fit"]
+    fit["rwp"][...] = maps.rwp
+    fit["status"][...] = status
+    fit["background"][...] = maps.background
+
+
+def read_maps(path: Path | str) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """Return the maps of a processed file: for each phase, and for ``"fit"``, arrays by name.
+
+    Raises
+    ------
+    DataError
+        If the file holds no maps.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            entry = file["entry"]
+            if "maps" not in entry or (entry["maps/fit/status"][()] == NOT_REFINED).all():
+                raise DataError(f"{path} holds no refined maps; run xrdct refine on it")
+            return {
+                str(found.attrs.get("phase", name)): _arrays(found) for name, found in entry["maps"].items()
+            }
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path} is no processed file, or a damaged one: {error}") from error
+
+
+def _arrays(found: h5py.Group) -> dict[str, npt.NDArray[Any]]:
+    return {name: dataset[()] for name, dataset in found.items()}
+
+
+def _axes(where: h5py.Group, y_mm: FloatArray, x_mm: FloatArray) -> None:
+    for name, values in (("y", y_mm), ("x", x_mm)):
+        where[name] = np.asarray(values, dtype=np.float64)
+        where[name].attrs["units"] = "mm"
