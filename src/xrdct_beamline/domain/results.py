@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AxisEstimate", "Pattern"]
+__all__ = ["AxisEstimate", "LatticeHistogram", "Particles", "Pattern", "RegionPatterns"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -43,3 +43,107 @@ class AxisEstimate:
     axis_px: float
     uncertainty_px: float
     agrees: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Particles:
+    """Properties of the particles of one map, one entry each, in the order of ``label``.
+
+    Parameters
+    ----------
+    label:
+        Number of the particle in the map of labels.
+    n_pixels, area_mm2:
+        Its size.
+    x_mm, y_mm:
+        Its centroid from the rotation axis: x to the right, y up in the slice.
+    radius_mm:
+        Of the circle of the same area.
+    touches_edge:
+        Whether it reaches the edge of the map, so that some of it may be missing.
+    a_A, a_esd_A, a_spread_A:
+        Mean lattice parameter, esd of the mean, standard deviation over the pixels; NaN where
+        unknown.
+    scale, scale_esd, width, width_esd:
+        Means over the pixels and their esds from the scatter; NaN where unknown.
+    """
+
+    label: npt.NDArray[np.int64]
+    n_pixels: npt.NDArray[np.int64]
+    area_mm2: npt.NDArray[np.float64]
+    x_mm: npt.NDArray[np.float64]
+    y_mm: npt.NDArray[np.float64]
+    radius_mm: npt.NDArray[np.float64]
+    touches_edge: npt.NDArray[np.bool_]
+    a_A: npt.NDArray[np.float64]
+    a_esd_A: npt.NDArray[np.float64]
+    a_spread_A: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    scale_esd: npt.NDArray[np.float64]
+    width: npt.NDArray[np.float64]
+    width_esd: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return int(self.label.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionPatterns:
+    """Mean patterns of regions of a slice, with the sigma of the region.
+
+    Parameters
+    ----------
+    label:
+        Number of each region.
+    n_pixels:
+        Its size; the sum of the region is the mean times this.
+    intensity, sigma:
+        ``(region, bin)``, of the mean; sigma is None where the sinogram had none.
+    correlation:
+        ``(region, region)``: of the noise of the regions, averaged over the bins. Neighbours are
+        anti-correlated in a slice from filtered back-projection.
+    """
+
+    label: npt.NDArray[np.int64]
+    n_pixels: npt.NDArray[np.float64]
+    intensity: npt.NDArray[np.float64]
+    sigma: npt.NDArray[np.float64] | None
+    correlation: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatticeHistogram:
+    """How often lattice parameters occur.
+
+    Parameters
+    ----------
+    edges_A:
+        Of the bins, ascending.
+    counts, by_scale, by_precision:
+        Voxels, sum of their scales, and sum of their 1/esd² in each bin; the last two are NaN where
+        the maps were not given.
+    below, above:
+        Voxels beyond the first and the last edge.
+    window_A:
+        The range that is watched: the paper's non-characteristic one.
+    fraction, fraction_esd, fraction_by_scale, fraction_by_precision:
+        Share of the voxels within the window, its esd from the esds of the voxels, and the weighted
+        shares; NaN where unknown.
+    """
+
+    edges_A: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.int64]
+    by_scale: npt.NDArray[np.float64]
+    by_precision: npt.NDArray[np.float64]
+    below: int
+    above: int
+    window_A: tuple[float, float]
+    fraction: float
+    fraction_esd: float
+    fraction_by_scale: float
+    fraction_by_precision: float
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels with a lattice parameter, those beyond the edges included."""
+        return int(self.counts.sum()) + self.below + self.above
