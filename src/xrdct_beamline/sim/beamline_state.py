@@ -317,7 +317,7 @@ class Monitors:
     rate:
         Counts per second of I0 at relative intensity 1.
     steady:
-        Without drift: what the detector sees then depends on positions and cell alone.
+        Without drift and noise: what is seen and counted then depends on positions and cell alone.
     """
 
     seed: int = 0
@@ -340,6 +340,8 @@ class Monitors:
     ) -> tuple[float, float]:
         """Return I0 and I1 of one gate; ``beam`` is the part of it during which there was beam."""
         expected = self.rate * duration_s * beam * self.intensity(middle_s)
+        if self.steady:
+            return float(round(expected)), float(round(expected * max(transmission, 0.0)))
         # one generator per gate: the same gate asked for twice counts the same
         rng = np.random.default_rng([self.seed, round(middle_s * 1e6) % 2**63])
         return float(rng.poisson(expected)), float(rng.poisson(expected * max(transmission, 0.0)))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .electrode import SOLID_FRACTION, Electrode
 from .lattice import LatticeMap
 
-__all__ = ["MINOR_PHASES", "Composition", "RegionContents"]
+__all__ = ["MINOR_DENSITY", "MINOR_PHASES", "SPINEL_DENSITY", "Composition", "RegionContents"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 MINOR_PHASES = ("LiMnO2", "Li2MnO3")
 
 #: Densities in g/cm³, for mass fractions to volume fractions: rock salt, Li2MnO3, spinel.
-_MINOR_DENSITY, _SPINEL_DENSITY = np.array([4.43, 3.88]), 4.29
+MINOR_DENSITY, SPINEL_DENSITY = np.array([4.43, 3.88]), 4.29
 
 #: Where the discharge begins: no rock salt has grown yet.
 _CHARGED_X = 0.2
@@ -112,8 +112,8 @@ class Composition:
         grown = np.clip((x - _CHARGED_X) / (1.0 - _CHARGED_X), 0.0, 1.0)
         shell = np.where(self._rich & (self._depth < 0.5), _LI2MNO3_SHELL, 0.0)
         mass = np.stack([self._rock_salt * grown, shell], axis=1)
-        volume = mass / _MINOR_DENSITY
-        total = volume.sum(axis=1) + (1.0 - mass.sum(axis=1)) / _SPINEL_DENSITY
+        volume = mass / MINOR_DENSITY
+        total = volume.sum(axis=1) + (1.0 - mass.sum(axis=1)) / SPINEL_DENSITY
         return volume / total[:, None]
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Site",
     "Structure",
     "StructureFactors",
+    "make_spinel",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -103,20 +104,32 @@ def _spinel_oxygen(u: float) -> list[tuple[float, float, float]]:
     return half + [(-x, -y, -z) for x, y, z in half]
 
 
-#: LiMn2O4, Fd-3m; its lithium occupancy and lattice parameter follow the state of charge.
-SPINEL = Structure(
-    "LiMn2O4",
-    8.2441,
-    (
-        Site({"Li": 1.0}, _centred([(0.125, 0.125, 0.125), (0.875, 0.375, 0.375)], *_F), 0.9, lithium=True),
-        Site(
-            {"Mn": 1.0},
-            _centred([(0.5, 0.5, 0.5), (0.25, 0.75, 0.0), (0.75, 0.0, 0.25), (0.0, 0.25, 0.75)], *_F),
-            0.6,
+def make_spinel(
+    *, u: float = 0.2632, B_Mn_A2: float = 0.6, B_O_A2: float = 0.9, lithium_on_manganese: float = 0.0
+) -> Structure:
+    """Return LiMn2O4, Fd-3m; its lithium occupancy and lattice parameter follow the state of charge.
+
+    The arguments are what real samples differ in from a structure that is taken from the literature:
+    place of the oxygen, displacements, and a share of the manganese replaced by lithium.
+    """
+    manganese = {"Mn": 1.0 - lithium_on_manganese}
+    if lithium_on_manganese:
+        manganese["Li"] = lithium_on_manganese
+    on_16d = [(0.5, 0.5, 0.5), (0.25, 0.75, 0.0), (0.75, 0.0, 0.25), (0.0, 0.25, 0.75)]
+    return Structure(
+        "LiMn2O4",
+        8.2441,
+        (
+            Site(
+                {"Li": 1.0}, _centred([(0.125, 0.125, 0.125), (0.875, 0.375, 0.375)], *_F), 0.9, lithium=True
+            ),
+            Site(manganese, _centred(on_16d, *_F), B_Mn_A2),
+            Site({"O": 1.0}, _centred(_spinel_oxygen(u), *_F), B_O_A2),
         ),
-        Site({"O": 1.0}, _centred(_spinel_oxygen(0.2632), *_F), 0.9),
-    ),
-)
+    )
+
+
+SPINEL = make_spinel()
 
 #: LiMnO2, disordered rock salt, Fm-3m.
 LIMNO2 = Structure(

@@ -94,9 +94,17 @@ def sample_radii(
 
 
 def pack_particles(
-    rng: np.random.Generator, disc: Disc, *, median_mm: float, spread: float, area_fraction: float
+    rng: np.random.Generator,
+    disc: Disc,
+    *,
+    median_mm: float,
+    spread: float,
+    area_fraction: float,
+    interest_mm: float | None = None,
 ) -> tuple[Particle, ...]:
     """Place the two particles of interest, then the others, largest first, without overlap.
+
+    The first particle has the radius ``interest_mm``, by default 1.4 times the median.
 
     Raises
     ------
@@ -108,7 +116,7 @@ def pack_particles(
             f"median particle radius is {median_mm:g} mm; in a disc of radius {disc.radius_mm:g} mm "
             f"it must be above 0 and at most {disc.radius_mm / 4:g} mm"
         )
-    first = _particles_of_interest(rng, disc, 1.4 * median_mm)
+    first = _particles_of_interest(rng, disc, 1.4 * median_mm if interest_mm is None else interest_mm)
     radii = sample_radii(
         rng, median_mm=median_mm, spread=spread, area_mm2=area_fraction * math.pi * disc.radius_mm**2
     )

@@ -15,7 +15,15 @@ from .crystals import ALUMINIUM, LI2MNO3, LIMNO2, SPINEL, Line, Structure, Struc
 from .detector import SimulatedDetector
 from .lattice import LatticeMap
 
-__all__ = ["AMORPHOUS", "PatternBank", "cone_power_per_um", "make_bank"]
+__all__ = [
+    "AMORPHOUS",
+    "STRUCTURES",
+    "PatternBank",
+    "cone_power_per_um",
+    "make_bank",
+    "powder_pattern",
+    "render_bank",
+]
 
 FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
@@ -48,6 +56,9 @@ _ELECTROLYTE = ((4.1, 1.2, 1.4e-5), (2.3, 2.6, 5e-6))
 #: Diffuse contributions in the order of `PatternBank.diffuse`: PEEK, electrolyte, then air, which is
 #: per photon and not per µm.
 AMORPHOUS = ("PEEK", "electrolyte", "air")
+
+#: What the simulated sample is made of: the spinel, then `PatternBank.others`.
+STRUCTURES = (SPINEL, LIMNO2, LI2MNO3, ALUMINIUM)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +102,26 @@ def make_bank(
     n_lattices: int = 64,
 ) -> PatternBank:
     """Render the patterns that a detector at its place can see; renderers of one detector share them."""
+    return render_bank(
+        detector, lattice_map, half_length_mm=half_length_mm, n_depths=n_depths, n_lattices=n_lattices
+    )
+
+
+def render_bank(
+    detector: SimulatedDetector,
+    lattice_map: LatticeMap,
+    *,
+    half_length_mm: float,
+    n_depths: int,
+    n_lattices: int,
+    structures: Sequence[Structure] = STRUCTURES,
+    lithium_offset: float = 0.0,
+) -> PatternBank:
+    """Render patterns for any structures; `make_bank` remembers those of the default ones.
+
+    ``lithium_offset`` is added to the occupancy that the map gives each lattice parameter.
+    """
+    spinel_structure = structures[0]
     start_deg = math.degrees(float(detector.two_theta_rad.min())) - 2 * _GRID_DEG
     end_deg = math.degrees(float(detector.two_theta_rad.max())) + 4 * _GRID_DEG
     grid_deg = start_deg + _GRID_DEG * np.arange(
@@ -111,13 +142,14 @@ def make_bank(
         ).astype(np.float32)
 
     factors = StructureFactors(
-        SPINEL, detector.wavelength_A, end_deg + 1.0, min_scale=lattices[0] / SPINEL.a_A
+        spinel_structure, detector.wavelength_A, end_deg + 1.0, min_scale=lattices[0] / spinel_structure.a_A
     )
     spinel = []
     for a in lattices:
-        lines = factors.lines(scale=a / SPINEL.a_A, lithium=float(lattice_map.lithium(a)))
+        lithium = float(np.clip(lattice_map.lithium(a) + lithium_offset, 0.0, 1.0))
+        lines = factors.lines(scale=a / spinel_structure.a_A, lithium=lithium)
         spinel.append(render(lines, a**3))
-    others = [_other(structure, detector, end_deg, render) for structure in (LIMNO2, LI2MNO3, ALUMINIUM)]
+    others = [_other(structure, detector, end_deg, render) for structure in structures[1:]]
     return PatternBank(
         start_deg=start_deg,
         step_deg=_GRID_DEG,
@@ -137,6 +169,13 @@ def cone_power_per_um(line: Line, volume_A3: float, wavelength_A: float) -> floa
     sine = math.sin(math.radians(line.two_theta_deg) / 2.0)
     per_A = _CLASSICAL_RADIUS_A**2 * wavelength_A**3 * line.f_squared_sum / (4.0 * volume_A3**2 * sine)
     return per_A * 1e4
+
+
+def powder_pattern(structure: Structure, detector: SimulatedDetector, grid_deg: FloatArray) -> FloatArray:
+    """Return the pattern of a powder on the axis, per photon, µm and sr, at angles that ascend."""
+    lines = StructureFactors(structure, detector.wavelength_A, float(grid_deg[-1]) + 1.0).lines()
+    pixel_deg = math.degrees(detector.model.pixel_m * 1e3 / detector.distance_mm)
+    return _pattern(lines, structure.volume_A3, grid_deg, detector.wavelength_A, pixel_deg)
 
 
 def _other(structure: Structure, detector: SimulatedDetector, end_deg: float, render) -> Float32Array:  # type: ignore[no-untyped-def]

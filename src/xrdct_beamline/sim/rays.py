@@ -16,12 +16,12 @@ from numba import njit
 from .composition import RegionContents
 from .electrode import Electrode
 
-__all__ = ["Ray", "Tables", "cast_ray", "make_tables"]
+__all__ = ["MU_PEEK", "PEEK_RADIUS_MM", "Ray", "Tables", "cast_ray", "make_tables"]
 
 FloatArray = npt.NDArray[np.float64]
 
 #: Attenuation at 50 keV in 1/µm: dense LiMn2O4, binder with carbon and electrolyte, electrolyte, PEEK.
-_MU_SOLID, _MU_MATRIX, _MU_ELECTROLYTE, _MU_PEEK = 4.82e-4, 0.30e-4, 0.26e-4, 0.257e-4
+_MU_SOLID, _MU_MATRIX, _MU_ELECTROLYTE, MU_PEEK = 4.82e-4, 0.30e-4, 0.26e-4, 0.257e-4
 
 #: Outer radius of the PEEK body.
 PEEK_RADIUS_MM = 1.4
@@ -113,7 +113,7 @@ def cast_ray(
         others,
     )
     peek_um = 1e3 * _chord(PEEK_RADIUS_MM, translation_mm) - inside_um
-    return Ray(spinel, others, inside_um - disc_um, peek_um, math.exp(-optical - _MU_PEEK * peek_um))
+    return Ray(spinel, others, inside_um - disc_um, peek_um, math.exp(-optical - MU_PEEK * peek_um))
 
 
 def _chord(radius_mm: float, offset_mm: float) -> float:
