@@ -1,0 +1,226 @@
+"""The master of a slice scan: one NeXus file that shows its line files as one stack of frames.
+
+It is written when the scan has ended, beside the line files, under a name that it gets once it is
+whole. Links are relative: the folder can be moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from xrdct_beamline.domain.documents import CalibrationMetadata
+from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.scan import ScanGeometry
+
+from ._layout import new_data_group, new_group
+
+__all__ = ["FRAMES", "MasterLine", "MasterRecord", "write_master"]
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Where a line file keeps its frames, and the master the stack of all.
+FRAMES = "/entry/data/data"
+
+#: What a frame is filled with that no line file holds: a gap, which never enters a pattern.
+NOT_MEASURED = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterLine:
+    """One accepted line. Positions and monitors are in the order of acquisition, one per planned frame."""
+
+    rotation_index: int
+    raw_file: Path
+    attempt: int
+    position_mm: FloatArray
+    i0: FloatArray
+    i1: FloatArray
+    started_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterRecord:
+    """All that is known of a scan when it has ended.
+
+    Parameters
+    ----------
+    start:
+        The start document, which the file keeps whole.
+    lines:
+        The accepted lines, in any order.
+    exit_status:
+        How the run ended.
+    cell:
+        Samples of the cell during the scan, by name, with ``time_s`` (epoch); empty if there are none.
+    baseline:
+        Numbers read before and after the scan, by name.
+    """
+
+    start: Mapping[str, Any]
+    geometry: ScanGeometry
+    calibration: CalibrationMetadata | None
+    lines: Sequence[MasterLine]
+    exit_status: str
+    ended_s: float
+    cell: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    baseline: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def write_master(path: Path, record: MasterRecord) -> None:
+    """Write the master of a scan; one that is there already is replaced as a whole.
+
+    Raises
+    ------
+    DataError
+        If no line file can be opened, or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with h5py.File(partial, "w", locking=False) as file:
+            _write(file, path.parent, record)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise DataError(f"the master file {path} cannot be written: {error}; is there room?") from error
+
+
+def _write(file: h5py.File, folder: Path, record: MasterRecord) -> None:
+    file.attrs["default"] = "entry"
+    file.attrs["creator"] = f"xrdct-beamline {version('xrdct-beamline')}"
+    entry = new_group(file, "entry", "NXentry", default="data")
+    start = record.start
+    for name, text in (
+        ("title", str(start.get("title") or start.get("sample_name") or "")),
+        ("run_uid", str(start["uid"])),
+        ("start_time", _iso_time(float(start["time"]))),
+        ("end_time", _iso_time(record.ended_s)),
+        ("exit_status", record.exit_status),
+        ("start_document", json.dumps(start, sort_keys=True, default=str)),
+    ):
+        entry[name] = text
+    if start.get("proposal_id"):
+        entry["experiment_identifier"] = str(start["proposal_id"])
+    sample = new_group(entry, "sample", "NXsample")
+    sample["name"] = str(start.get("sample_name") or "")
+    _write_positions(entry, sample, record)
+    instrument = _write_instrument(entry, record)
+    _write_frames(entry, instrument, folder, record)
+    for name, values in (("cell", record.cell), ("baseline", record.baseline)):
+        group = new_group(entry, name, "NXcollection")
+        for key, samples in values.items():
+            group[key] = samples
+
+
+def _write_positions(entry: h5py.Group, sample: h5py.Group, record: MasterRecord) -> None:
+    """Write where each planned frame is, in the order of the stack: the order of acquisition."""
+    geometry = record.geometry
+    n_translations = geometry.shape[1]
+    order = np.asarray(geometry.line_order, dtype=np.int64)
+    columns = np.concatenate([geometry.line_translations(int(index)) for index in order])
+    for name, values, units in (
+        ("rotation_index", np.repeat(order, n_translations), None),
+        ("translation_index", columns.astype(np.int64), None),
+        ("rotation_angle", np.repeat(np.asarray(geometry.rotation_deg)[order], n_translations), "deg"),
+        ("x_translation", np.asarray(geometry.translation_mm)[columns], "mm"),
+    ):
+        where = entry if units is None else sample
+        where[name] = values
+        if units is not None:
+            where[name].attrs["units"] = units
+    group = new_group(entry, "geometry", "NXcollection")
+    group["json"] = json.dumps(geometry.to_metadata(), sort_keys=True)
+
+
+def _write_instrument(entry: h5py.Group, record: MasterRecord) -> h5py.Group:
+    instrument = new_group(entry, "instrument", "NXinstrument")
+    instrument["name"] = str(record.start.get("beamline_id") or "")
+    n_translations = record.geometry.shape[1]
+    place = {int(index): k for k, index in enumerate(record.geometry.line_order)}
+    captured = np.full((len(place), n_translations), np.nan)
+    monitors = {name: captured.copy() for name in ("i0", "i1")}
+    attempt = np.full(len(place), -1, dtype=np.int16)
+    times = np.full((len(place), 2), np.nan)
+    for line in record.lines:
+        row = place[line.rotation_index]
+        captured[row], attempt[row] = line.position_mm, line.attempt
+        monitors["i0"][row], monitors["i1"][row] = line.i0, line.i1
+        times[row] = line.started_s, line.ended_s
+    for name, counts in monitors.items():
+        group = new_group(entry, name, "NXmonitor")
+        group["data"] = counts.ravel()
+        group["data"].attrs["units"] = "counts"
+    lines = new_group(entry, "lines", "NXcollection")
+    lines["attempt"], lines["captured_position"] = attempt, captured.ravel()
+    lines["captured_position"].attrs["units"] = "mm"
+    for column, name in enumerate(("started", "ended")):
+        lines[name] = times[:, column]
+        lines[name].attrs["units"] = "s"
+        lines[name].attrs["meaning"] = "seconds since 1970-01-01T00:00:00Z"
+    return instrument
+
+
+def _write_frames(entry: h5py.Group, instrument: h5py.Group, folder: Path, record: MasterRecord) -> None:
+    n_translations = record.geometry.shape[1]
+    place = {int(index): k for k, index in enumerate(record.geometry.line_order)}
+    measured = np.zeros(len(place) * n_translations, dtype=np.uint8)
+    sources = [(place[line.rotation_index] * n_translations, line, _frames_in(line)) for line in record.lines]
+    found = [(first, line, shape) for first, line, shape in sources if shape is not None]
+    if not found:
+        raise DataError(f"none of the {len(record.lines)} line files can be opened; are they still there?")
+    _, rows, columns = found[0][2]
+    layout = h5py.VirtualLayout((measured.size, rows, columns), dtype=np.int32)
+    for first, line, shape in found:
+        n = min(shape[0], n_translations)
+        name = os.path.relpath(line.raw_file, folder)
+        layout[first : first + n] = h5py.VirtualSource(name, FRAMES, shape=shape)[:n]
+        measured[first : first + n] = 1
+    data = new_data_group(entry, "data", ["frame", "row", "column"], signal="data")
+    data.create_virtual_dataset("data", layout, fillvalue=NOT_MEASURED)
+    data["data"].attrs["interpretation"] = "image"
+    data["frame"] = np.arange(measured.size)
+    data["row"], data["column"] = np.arange(rows), np.arange(columns)
+    for axis in ("row", "column"):
+        data[axis].attrs["units"] = "pixel"
+    detector = new_group(instrument, "detector", "NXdetector")
+    detector["data"] = h5py.SoftLink("/entry/data/data")
+    exposure_s = record.start.get("xrdct", {}).get("exposure_s")
+    if exposure_s is not None:
+        detector["count_time"] = np.full(measured.size, float(exposure_s))
+        detector["count_time"].attrs["units"] = "s"
+    entry["measured"] = measured
+    if record.calibration is not None:
+        _write_calibration(detector, record.calibration)
+
+
+def _write_calibration(detector: h5py.Group, calibration: CalibrationMetadata) -> None:
+    group = new_group(detector, "calibration", "NXcollection")
+    for key, value in calibration.items():
+        group[key] = "" if value is None else str(value)
+
+
+def _frames_in(line: MasterLine) -> tuple[int, int, int] | None:
+    """Return the shape of a line file's frames; None if it cannot be opened."""
+    try:
+        with h5py.File(line.raw_file, "r", locking=False) as file:
+            n, rows, columns = file[FRAMES].shape
+            return int(n), int(rows), int(columns)
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _iso_time(epoch_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(epoch_s))
