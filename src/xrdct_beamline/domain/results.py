@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -147,3 +149,71 @@ class LatticeHistogram:
     def n_voxels(self) -> int:
         """Voxels with a lattice parameter, those beyond the edges included."""
         return int(self.counts.sum()) + self.below + self.above
+
+
+class RefinementStatus(IntEnum):
+    """What became of one voxel's fit."""
+
+    CONVERGED = 0
+    #: No phase stands out of the noise.
+    NO_SIGNAL = 1
+    #: A cell ended on one of its limits; its numbers are those at the limit.
+    AT_LIMIT = 2
+    #: The fit did not settle, or the voxel has too few numbers.
+    FAILED = 3
+    #: The voxel holds no number, or the refinement was stopped before it.
+    NOT_MEASURED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefinedMaps:
+    """What a refinement found, voxel by voxel; every array has the leading shape of the patterns.
+
+    Parameters
+    ----------
+    names:
+        The phases, in the order of the model; the keys of all mappings.
+    cell, cell_esd:
+        ``(…, 6)``: lengths in ångström, angles in degrees. NaN where the phase does not stand out of the
+        noise; the esd is NaN also of what was held.
+    scale, scale_esd:
+        Factor of the phase's calculated pattern; 0 where the fit found none of it.
+    mass_fraction, mass_fraction_esd:
+        Share of the crystalline mass, Hill and Howard (1987); NaN where all scales are 0.
+    background:
+        Chebyshev coefficients ``(…, n)`` over the range of the pattern.
+    width, width_esd:
+        Lorentzian width of the sample in degrees, NaN unless it was free.
+    rwp:
+        Weighted profile R-factor, as a fraction, of the weights used.
+    status:
+        `RefinementStatus` as int8.
+    """
+
+    names: tuple[str, ...]
+    cell: Mapping[str, npt.NDArray[np.float64]]
+    cell_esd: Mapping[str, npt.NDArray[np.float64]]
+    scale: Mapping[str, npt.NDArray[np.float64]]
+    scale_esd: Mapping[str, npt.NDArray[np.float64]]
+    mass_fraction: Mapping[str, npt.NDArray[np.float64]]
+    mass_fraction_esd: Mapping[str, npt.NDArray[np.float64]]
+    background: npt.NDArray[np.float64]
+    width: npt.NDArray[np.float64]
+    width_esd: npt.NDArray[np.float64]
+    rwp: npt.NDArray[np.float64]
+    status: npt.NDArray[np.int8]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading shape of the patterns."""
+        return self.status.shape
+
+    @property
+    def a_A(self) -> Mapping[str, npt.NDArray[np.float64]]:  # noqa: N802
+        """Lattice parameter a by phase, in ångström."""
+        return {name: self.cell[name][..., 0] for name in self.names}
+
+    @property
+    def a_esd_A(self) -> Mapping[str, npt.NDArray[np.float64]]:  # noqa: N802
+        """Its standard deviation by phase, in ångström."""
+        return {name: self.cell_esd[name][..., 0] for name in self.names}
