@@ -44,7 +44,12 @@ def test_sensor_depth_convolves_with_an_exponential():
     step = mean / 400
     t = np.arange(0.5 * step, 20 * mean, step)
     delta = np.linspace(-0.1, 0.2, 61)
-    direct = pseudo_voigt(delta[:, None] - t, *tch(*profile.widths(20.0))) @ np.exp(-t / mean) * step / mean
+    direct = (
+        pseudo_voigt(delta[:, None] - (t - mean), *tch(*profile.widths(20.0)))
+        @ np.exp(-t / mean)
+        * step
+        / mean
+    )
     assert profile.shape(delta, 20.0) == pytest.approx(direct, rel=1e-4, abs=1e-4 * direct.max())
 
 

@@ -45,7 +45,8 @@ class Profile:
     sensor_depth_deg:
         Absorption length of a flat sensor, along the ray, over its distance, in degrees: photons that are
         absorbed deeper land further out. A tail towards higher 2θ, exponential with mean
-        ``sensor_depth_deg sin2θ cos²2θ``, not centred. 0 is none.
+        ``sensor_depth_deg sin2θ cos²2θ``, about its own mean: a PONI's distance, calibrated on rings,
+        is that of the mean depth already. 0 is none.
     """
 
     u: float = 0.0
@@ -107,7 +108,9 @@ class Profile:
             depth, share = _exponential_nodes()
             angle = np.radians(two_theta)
             mean = self.sensor_depth_deg * np.sin(angle) * np.cos(angle) ** 2
-            shift = (shift[..., :, None] + mean[..., None, None] * depth).reshape(*two_theta.shape, -1)
+            shift = (shift[..., :, None] + mean[..., None, None] * (depth - 1.0)).reshape(
+                *two_theta.shape, -1
+            )
             weight = (weight[..., :, None] * share).reshape(*two_theta.shape, -1)
         return shift, weight
 
