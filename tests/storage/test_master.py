@@ -12,8 +12,9 @@ from silx.io import nxdata
 from silx.io import open as silx_open
 
 from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.records import ScanLine, ScanRecord
 from xrdct_beamline.domain.scan import ScanGeometry
-from xrdct_beamline.storage.master import MasterLine, MasterRecord, write_master
+from xrdct_beamline.storage.master import write_master
 
 GEOMETRY = ScanGeometry.raster(n_translations=3, step_mm=0.01, n_rotations=4, order="interlaced")
 START = {
@@ -25,21 +26,21 @@ START = {
 }
 
 
-def line(folder: Path, index: int, n_frames: int = 3) -> MasterLine:
+def line(folder: Path, index: int, n_frames: int = 3) -> ScanLine:
     """A line file whose frames hold 100 · rotation + frame."""
     path = folder / f"line_{index:04d}.h5"
     frames = 100 * index + np.arange(n_frames)
     with h5py.File(path, "w") as file:
         file["entry/data/data"] = np.broadcast_to(frames[:, None, None], (n_frames, 2, 5)).astype(np.int32)
     along = np.asarray(GEOMETRY.translation_mm)[GEOMETRY.line_translations(index)]
-    return MasterLine(
+    return ScanLine(
         rotation_index=index, raw_file=path, attempt=index % 2, position_mm=along + 1e-4,
         i0=np.full(3, 1000.0 + index), i1=np.full(3, 800.0), started_s=1.7e9, ended_s=1.7e9 + 1,
     )  # fmt: skip
 
 
-def record(folder: Path, lines: list[MasterLine] | None = None) -> MasterRecord:
-    return MasterRecord(
+def record(folder: Path, lines: list[ScanLine] | None = None) -> ScanRecord:
+    return ScanRecord(
         start=START,
         geometry=GEOMETRY,
         calibration=tiny_calibration(),

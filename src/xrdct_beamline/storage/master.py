@@ -10,25 +10,19 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from xrdct_beamline.domain.documents import CalibrationMetadata
 from xrdct_beamline.domain.errors import DataError
-from xrdct_beamline.domain.scan import ScanGeometry
+from xrdct_beamline.domain.records import ScanLine, ScanRecord
 
 from ._layout import new_data_group, new_group
 
-__all__ = ["FRAMES", "MasterLine", "MasterRecord", "write_master"]
-
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["FRAMES", "write_master"]
 
 #: Where a line file keeps its frames, and the master the stack of all.
 FRAMES = "/entry/data/data"
@@ -37,49 +31,7 @@ FRAMES = "/entry/data/data"
 NOT_MEASURED = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MasterLine:
-    """One accepted line. Positions and monitors are in the order of acquisition, one per planned frame."""
-
-    rotation_index: int
-    raw_file: Path
-    attempt: int
-    position_mm: FloatArray
-    i0: FloatArray
-    i1: FloatArray
-    started_s: float
-    ended_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MasterRecord:
-    """All that is known of a scan when it has ended.
-
-    Parameters
-    ----------
-    start:
-        The start document, which the file keeps whole.
-    lines:
-        The accepted lines, in any order.
-    exit_status:
-        How the run ended.
-    cell:
-        Samples of the cell during the scan, by name, with ``time_s`` (epoch); empty if there are none.
-    baseline:
-        Numbers read before and after the scan, by name.
-    """
-
-    start: Mapping[str, Any]
-    geometry: ScanGeometry
-    calibration: CalibrationMetadata | None
-    lines: Sequence[MasterLine]
-    exit_status: str
-    ended_s: float
-    cell: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    baseline: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-
-def write_master(path: Path, record: MasterRecord) -> None:
+def write_master(path: Path, record: ScanRecord) -> None:
     """Write the master of a scan; one that is there already is replaced as a whole.
 
     Raises
@@ -98,7 +50,7 @@ def write_master(path: Path, record: MasterRecord) -> None:
         raise DataError(f"the master file {path} cannot be written: {error}; is there room?") from error
 
 
-def _write(file: h5py.File, folder: Path, record: MasterRecord) -> None:
+def _write(file: h5py.File, folder: Path, record: ScanRecord) -> None:
     file.attrs["default"] = "entry"
     file.attrs["creator"] = f"xrdct-beamline {version('xrdct-beamline')}"
     entry = new_group(file, "entry", "NXentry", default="data")
@@ -125,7 +77,7 @@ def _write(file: h5py.File, folder: Path, record: MasterRecord) -> None:
             group[key] = samples
 
 
-def _write_positions(entry: h5py.Group, sample: h5py.Group, record: MasterRecord) -> None:
+def _write_positions(entry: h5py.Group, sample: h5py.Group, record: ScanRecord) -> None:
     """Write where each planned frame is, in the order of the stack: the order of acquisition."""
     geometry = record.geometry
     n_translations = geometry.shape[1]
@@ -145,7 +97,7 @@ def _write_positions(entry: h5py.Group, sample: h5py.Group, record: MasterRecord
     group["json"] = json.dumps(geometry.to_metadata(), sort_keys=True)
 
 
-def _write_instrument(entry: h5py.Group, record: MasterRecord) -> h5py.Group:
+def _write_instrument(entry: h5py.Group, record: ScanRecord) -> h5py.Group:
     instrument = new_group(entry, "instrument", "NXinstrument")
     instrument["name"] = str(record.start.get("beamline_id") or "")
     n_translations = record.geometry.shape[1]
@@ -173,7 +125,7 @@ def _write_instrument(entry: h5py.Group, record: MasterRecord) -> h5py.Group:
     return instrument
 
 
-def _write_frames(entry: h5py.Group, instrument: h5py.Group, folder: Path, record: MasterRecord) -> None:
+def _write_frames(entry: h5py.Group, instrument: h5py.Group, folder: Path, record: ScanRecord) -> None:
     n_translations = record.geometry.shape[1]
     place = {int(index): k for k, index in enumerate(record.geometry.line_order)}
     measured = np.zeros(len(place) * n_translations, dtype=np.uint8)
@@ -212,7 +164,7 @@ def _write_calibration(detector: h5py.Group, calibration: CalibrationMetadata) -
         group[key] = "" if value is None else str(value)
 
 
-def _frames_in(line: MasterLine) -> tuple[int, int, int] | None:
+def _frames_in(line: ScanLine) -> tuple[int, int, int] | None:
     """Return the shape of a line file's frames; None if it cannot be opened."""
     try:
         with h5py.File(line.raw_file, "r", locking=False) as file:
