@@ -41,7 +41,8 @@ check: $(STAMP)
 # Resolve the dependencies anew. Names and hashes only: no index, no host.
 lock: $(STAMP)
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--strip-extras --allow-unsafe --extra acquisition --extra catalog --extra display --extra sim --extra dev \
+		--strip-extras --allow-unsafe --extra acquisition --extra catalog --extra display --extra sim --extra report --extra cleaning \
+		--extra cluster --extra queue --extra docs --extra dev \
 		--output-file requirements.txt pyproject.toml
 
 picture: $(STAMP)
