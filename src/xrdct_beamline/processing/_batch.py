@@ -42,7 +42,7 @@ def filtered_back_projection(
     for first in range(0, angles.size, LINES_PER_PASS):
         block = slice(first, first + LINES_PER_PASS)
         lines = [fill_holes(line) for line in sinogram[block]]
-        projector.add(image, lines, angles[block], weight[block])
+        projector.add_many(image, lines, angles[block], weight[block])
     covered = weight @ bins_measured
     scale = np.divide(np.pi, covered, out=np.full_like(covered, np.nan), where=covered > 0)
     if not np.allclose(scale, 1.0, rtol=1e-9, atol=0):

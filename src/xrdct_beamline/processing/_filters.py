@@ -1,11 +1,10 @@
-"""Filtering and oversampling a projection as one matrix.
+"""Filtering and oversampling a projection as one convolution.
 
-A line of 1000 channels is filtered by one matrix product, which beats 1000 padded Fourier
-transforms on a few cores and has no wrap-around. The
-kernel is evaluated where it is needed, between the samples too: that is the oversampling. The
-back-projection interpolates linearly between those points, which damps the frequency f by
-sinc²(f/oversampling); the kernel is divided by that, so that the scale is right on average
-(slope 1.00001 instead of 0.9990 at two points per step).
+A line of 1000 channels is filtered by products with a kernel along the translation, which beats 1000
+padded Fourier transforms on a few cores and has no wrap-around. The kernel is evaluated where it is
+needed, between the samples too: that is the oversampling. The back-projection interpolates linearly
+between those points, which damps the frequency f by sinc²(f/oversampling); the kernel is divided by
+that, so that the scale is right on average (slope 1.00001 instead of 0.9990 at two points per step).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from scipy.special import roots_legendre
 
 from xrdct_beamline.domain.errors import ProcessingError
 
-__all__ = ["FILTERS", "filter_matrix", "variance_matrix"]
+__all__ = ["FILTERS", "check_filter", "filter_kernel", "variance_kernel"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,35 +47,32 @@ def _kernel(name: str, oversampling: int, n_points: int) -> FloatArray:
     return np.cos(2 * np.pi * np.outer(distance, frequency)) @ spectrum
 
 
-def filter_matrix(
-    name: str, *, n_translations: int, n_points: int, padding: int, oversampling: int
-) -> FloatArray:
-    """Return the matrix ``(point, translation)`` that filters and oversamples one projection.
+def filter_kernel(name: str, *, first: int, n_points: int, oversampling: int) -> FloatArray:
+    """Return what a sample counts for at ``n_points`` points, the first one at ``first``.
 
     Parameters
     ----------
     name:
         One of `FILTERS`.
-    n_translations, n_points:
-        Samples of the projection, and points at which its filtered form is wanted.
-    padding:
-        Steps by which the points begin before the first sample.
+    first:
+        Of the points, counted from the sample, in steps of 1/oversampling.
+    n_points:
+        Number of points.
     oversampling:
-        Points per step.
+        Points per translation step.
     """
     check_filter(name)
-    point = np.arange(n_points) - padding * oversampling
-    lag = np.abs(point[:, np.newaxis] - oversampling * np.arange(n_translations))
+    lag = np.abs(np.arange(first, first + n_points))
     return _kernel(name, oversampling, int(lag.max()) + 1)[lag]
 
 
-def variance_matrix(matrix: FloatArray) -> FloatArray:
-    """Return the matrix that takes variances of a projection to those of interpolated values.
+def variance_kernel(kernel: FloatArray) -> FloatArray:
+    """Return the kernel that takes variances of a projection to those of interpolated values.
 
     A value at the fraction u between two points has (1−u)·F₀ + u·F₁ as its weights. Their square,
     averaged over u, is reached by interpolating ⅔F² + ⅙F·(F₋ + F₊) linearly: exact on average over
     the angles of a voxel, at the price of one more linear interpolation.
     """
-    before = np.vstack([matrix[:1], matrix[:-1]])
-    after = np.vstack([matrix[1:], matrix[-1:]])
-    return np.maximum(matrix * (4 * matrix + before + after) / 6, 0.0)
+    before = np.concatenate([kernel[:1], kernel[:-1]])
+    after = np.concatenate([kernel[1:], kernel[-1:]])
+    return np.maximum(kernel * (4 * kernel + before + after) / 6, 0.0)

@@ -10,13 +10,27 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import get_num_threads
 
 from xrdct_beamline.domain.errors import ProcessingError
 
-from ._backprojection import POINTS_AT_ONCE, aligned_zeros, back_project, filter_line, splat
-from ._filters import FILTERS, check_filter, filter_matrix, variance_matrix
+from ._backprojection import (
+    POINTS_AT_ONCE,
+    add_line,
+    aligned_zeros,
+    back_project,
+    filter_line,
+    splat,
+    splat_regions,
+)
+from ._filters import FILTERS, check_filter, filter_kernel, variance_kernel
 
 __all__ = ["LineProjector", "OutputField"]
+
+#: Work space of one line, of all threads together: 0.75 MB, so that each part stays in its core's cache.
+ROOM_VALUES = 192 * 1024
+#: Filtered points that a thread works on at once, at most.
+LARGEST_BAND = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,50 +111,71 @@ class LineProjector:
         self._padding = max(0, math.ceil(self.field.radius_px - axis_px) + 1)
         last_px = math.ceil(axis_px + self.field.radius_px) + 1
         n_points = (self._padding + last_px) * oversampling + 1
-        self._room: npt.NDArray[np.float32] | None = None
         self.n_points = POINTS_AT_ONCE * math.ceil(n_points / POINTS_AT_ONCE)
+        self._room: npt.NDArray[np.float32] | None = None
 
     @cached_property
-    def matrix(self) -> npt.NDArray[np.float32]:
-        """Filters one projection, ``(point, translation)``."""
-        return self._matrix64.astype(np.float32)
-
-    @cached_property
-    def variance_matrix(self) -> npt.NDArray[np.float32]:
-        """Takes the variance of one projection, ``(point, translation)``."""
-        return variance_matrix(self._matrix64).astype(np.float32)
-
-    @cached_property
-    def _matrix64(self) -> npt.NDArray[np.float64]:
-        return filter_matrix(
+    def _kernel64(self) -> npt.NDArray[np.float64]:
+        """Filter: point p gets ``kernel[p + oversampling·(n − 1 − i)]`` of translation i."""
+        before = self.oversampling * (self.n_translations - 1)
+        return filter_kernel(
             self.filter_name,
-            n_translations=self.n_translations,
-            n_points=self.n_points,
-            padding=self._padding,
+            first=-self._padding * self.oversampling - before,
+            n_points=before + self.n_points + LARGEST_BAND,
             oversampling=self.oversampling,
         )
+
+    @cached_property
+    def _kernel(self) -> npt.NDArray[np.float32]:
+        return self._kernel64.astype(np.float32)
+
+    @cached_property
+    def _variance_kernel(self) -> npt.NDArray[np.float32]:
+        return variance_kernel(self._kernel64).astype(np.float32)
 
     def add(
         self,
         image: npt.NDArray[np.float32],
-        lines: Sequence[npt.NDArray[np.float32]],
-        rotation_deg: Sequence[float] | npt.NDArray[np.float64],
-        weight: Sequence[float] | npt.NDArray[np.float64],
+        line: npt.NDArray[np.float32],
+        rotation_deg: float,
+        weight: float,
         *,
         squared: bool = False,
     ) -> None:
-        """Filter lines ``(translation, bin)`` and add them to the image ``(y, x, bin)``."""
-        matrix = self.variance_matrix if squared else self.matrix
-        filtered = self._workspace(len(lines), image.shape[2])
-        filtered.fill(0)
-        for line, out in zip(lines, filtered, strict=True):
-            filter_line(matrix, line, out)
-        start, per_row, per_column = self._points(np.asarray(rotation_deg, dtype=np.float64))
-        back_project(image, filtered, np.asarray(weight, dtype=np.float64), start, per_row, per_column)
+        """Filter one line ``(translation, bin)`` and add it to the image ``(y, x, bin)``.
 
-    def _workspace(self, n_lines: int, n_bins: int) -> npt.NDArray[np.float32]:
-        """Return room for filtered lines, the same as last time where it fits: new pages are dear."""
-        shape = (n_lines, self.n_points, n_bins)
+        Parameters
+        ----------
+        squared:
+            Whether line and image are variances.
+        """
+        start, per_row, per_column = self._points(np.array([rotation_deg], dtype=np.float64))
+        kernel = self._variance_kernel if squared else self._kernel
+        room = self._workspace(self._bands(image.shape[2]))
+        place = (float(weight), float(start[0]), float(per_row[0]), float(per_column[0]))
+        add_line(image, line, kernel, self.oversampling, room, self.n_points, place)
+
+    def add_many(
+        self,
+        image: npt.NDArray[np.float32],
+        lines: Sequence[npt.NDArray[np.float32]],
+        rotation_deg: npt.NDArray[np.float64],
+        weight: npt.NDArray[np.float64],
+    ) -> None:
+        """Add several lines in one pass over the image, at the price of room for them when filtered."""
+        filtered = self._workspace((len(lines), self.n_points, image.shape[2]))
+        for line, out in zip(lines, filtered, strict=True):
+            filter_line(self._kernel, self.oversampling, line, out)
+        back_project(image, filtered, weight, *self._points(rotation_deg))
+
+    def _bands(self, n_bins: int) -> tuple[int, int, int]:
+        """Return the shape of the work space of one line: (thread, point, bin)."""
+        n_threads = get_num_threads()
+        n_band = min(ROOM_VALUES // (n_threads * n_bins), self.n_points // (2 * n_threads), LARGEST_BAND)
+        return n_threads, POINTS_AT_ONCE * max(2, n_band // POINTS_AT_ONCE), n_bins
+
+    def _workspace(self, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+        """Return room of a shape, the same as last time where it fits: new pages are dear."""
         if self._room is None or self._room.shape != shape:
             self._room = aligned_zeros(shape)
         return self._room
@@ -148,7 +183,24 @@ class LineProjector:
     def adjoint(self, region: npt.NDArray[np.float64], rotation_deg: float) -> npt.NDArray[np.float64]:
         """Return the gain of each translation of a line in the sum over a region ``(y, x)``."""
         start, per_row, per_column = self._points(np.array([rotation_deg]))
-        return splat(region, self.n_points, start[0], per_row[0], per_column[0]) @ self._matrix64
+        return self._gains(splat(region, self.n_points, start[0], per_row[0], per_column[0]))
+
+    def region_gains(
+        self, regions: npt.NDArray[np.int64], n_regions: int, rotation_deg: float
+    ) -> npt.NDArray[np.float64]:
+        """Return `adjoint` for many regions at once, ``(region, translation)``.
+
+        ``regions`` holds the region of each pixel ``(y, x)``, from 0; negative is none.
+        """
+        start, per_row, per_column = self._points(np.array([rotation_deg]))
+        points = splat_regions(regions, n_regions, self.n_points, start[0], per_row[0], per_column[0])
+        return self._gains(points.T).T
+
+    def _gains(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return what each translation gives to a sum over points, ``(point,)`` or ``(point, sum)``."""
+        reversed_rows = np.lib.stride_tricks.sliding_window_view(self._kernel64, self.n_points)
+        n_used = self.oversampling * (self.n_translations - 1) + 1
+        return (reversed_rows[: n_used : self.oversampling] @ points)[::-1]
 
     def _points(
         self, rotation_deg: npt.NDArray[np.float64]

@@ -22,11 +22,14 @@ from ._angles import SAME_ANGLE_DEG, angle_weights, check_angles
 from ._backprojection import aligned_zeros
 from ._projector import LineProjector, OutputField
 from .backends import reconstruct_with
-from .sinogram import fill_holes
+from .sinogram import fill_holes, measured_bins
 
 __all__ = ["IncrementalFBP", "OutputField", "reconstruct", "warm_up"]
 
 Float32Array = npt.NDArray[np.float32]
+
+#: A scale this near to 1 leaves the slice as it is.
+WHOLE_SCALE = 1e-6
 
 #: Some channels of a slice: a slice, indices or a mask; None for all.
 Bins: TypeAlias = slice | npt.ArrayLike | None
@@ -39,7 +42,8 @@ class IncrementalFBP:
     """The slice of all channels, current after every line.
 
     The object holds the sinogram as it was given, holes included (`sinogram`), and the sum of the
-    filtered lines. Memory: twice the slice, four times with sigma. One thread may use it at a time.
+    filtered lines. Memory: twice the slice, four times with sigma, work space included (351 × 351 ×
+    1000, 350 lines). One thread may use it at a time.
 
     Parameters
     ----------
@@ -87,7 +91,8 @@ class IncrementalFBP:
         self.sinogram: Float32Array = np.full((n_rotations, n_translations, n_bins), np.nan, np.float32)
         self.variance: Float32Array | None = None
         self.rotation_deg = np.full(n_rotations, np.nan)
-        self._bin_measured = np.zeros((n_rotations, n_bins), dtype=np.bool_)
+        # one bit each, as `np.packbits` lays them: bytes would not fit beside the rest
+        self._bin_measured = np.zeros((n_rotations, (n_bins + 7) // 8), dtype=np.uint8)
         self._image: Float32Array = aligned_zeros((*self._projector.field.shape, n_bins))
         self._image_variance: Float32Array | None = None
 
@@ -125,19 +130,26 @@ class IncrementalFBP:
             self._add_variance(index, rotation_deg, np.square(sigma, dtype=np.float32))
         self._exchange(self._image, self.sinogram, index, rotation_deg, projection, squared=False)
         self.rotation_deg[index] = rotation_deg
-        self._bin_measured[index] = np.isfinite(projection).any(axis=0)
+        self._bin_measured[index] = np.packbits(measured_bins(projection[np.newaxis])[0])
 
     def slice(self, bins: Bins = None, rows: Rows = ALL_ROWS) -> Float32Array:
         """Return the slice ``(y, x, bin)``, or some of its bins and rows, scaled to the whole half turn.
 
-        A copy, of what is asked for only: 5 MB for 61 × 61 × 300, 0.5 GB for 351 × 351 × 1000.
+        Read-only. Once every line is there it is a view, which costs no memory and shows what is
+        added later: copy what has to stay. Before, and where a bin lacks lines or the bins are given
+        as indices, it is a scaled copy of what is asked for: take some bins at a time.
         A bin that no line has measured is NaN.
         """
         chosen = _as_bins(bins)
-        return self._image[rows, :, chosen] * self._scale()[chosen]
+        scale = self._scale()[chosen]
+        image = self._image[rows, :, chosen]
+        if not (np.abs(scale - 1) < WHOLE_SCALE).all():
+            image = image * scale
+        image.flags.writeable = False
+        return image
 
     def slice_sigma(self, bins: Bins = None, rows: Rows = ALL_ROWS) -> Float32Array:
-        """Return one standard deviation of each value of `slice`.
+        """Return one standard deviation of each value of `slice`; always a copy.
 
         Neighbours are correlated: for the sum over a region use `region`.
         """
@@ -210,7 +222,7 @@ class IncrementalFBP:
             return fbp
         fbp.sinogram[...] = sinogram
         fbp.rotation_deg[...] = rotation_deg
-        fbp._bin_measured[...] = np.isfinite(sinogram).any(axis=1)
+        fbp._bin_measured[...] = np.packbits(measured_bins(sinogram), axis=1)
         fbp._image[...] = arrays["image"]
         if variance is not None:
             fbp.variance = np.array(variance, dtype=np.float32)
@@ -238,7 +250,7 @@ class IncrementalFBP:
                 f"the line at {rotation_deg:g}° comes {'without' if sigma is None else 'with'} a sigma, "
                 "unlike the lines before; give one to each line or to none"
             )
-        if not np.isfinite(projection).any():
+        if not measured_bins(projection[np.newaxis]).any():
             raise ProcessingError(f"the line at {rotation_deg:g}° is NaN in every cell; leave it out")
 
     def _index_of(self, rotation_deg: float) -> int:
@@ -273,15 +285,16 @@ class IncrementalFBP:
         squared: bool,
     ) -> None:
         """Put a line in the place of what is stored, in the image and in the store."""
-        change = fill_holes(line)
         weight = self._weight[index] ** 2 if squared else self._weight[index]
         earlier_deg = self.rotation_deg[index]
+        new, old = fill_holes(line), stored[index]
         if earlier_deg == rotation_deg:
-            change = change - fill_holes(stored[index])
+            np.subtract(new, fill_holes(old), out=old)  # in the place of the old one: it is written next
+            new = old
         elif np.isfinite(earlier_deg):
-            self._projector.add(image, [-fill_holes(stored[index])], [earlier_deg], [weight], squared=squared)
-        if change.any():
-            self._projector.add(image, [change], [rotation_deg], [weight], squared=squared)
+            self._projector.add(image, fill_holes(old), earlier_deg, -weight, squared=squared)
+        if new.any():
+            self._projector.add(image, new, rotation_deg, weight, squared=squared)
         stored[index] = line
 
     def _add_variance(self, index: int, rotation_deg: float, variance: Float32Array) -> None:
@@ -292,7 +305,9 @@ class IncrementalFBP:
 
     def _scale(self) -> Float32Array:
         """Return π over the weights of the lines that measured each bin; NaN for no line."""
-        covered = self._weight @ (self._bin_measured & np.isfinite(self.rotation_deg)[:, np.newaxis])
+        covered = np.zeros(self.sinogram.shape[2])
+        for index in np.flatnonzero(np.isfinite(self.rotation_deg)):
+            covered += self._weight[index] * np.unpackbits(self._bin_measured[index], count=covered.size)
         return np.divide(np.pi, covered, out=np.full_like(covered, np.nan), where=covered > 0).astype(
             np.float32
         )
