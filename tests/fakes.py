@@ -12,13 +12,13 @@ from ophyd.utils.epics_pvs import AlarmSeverity
 
 from xrdct_beamline.devices.beam import Beam, Shutter
 from xrdct_beamline.devices.beamline import Beamline, BeamlineSettings
+from xrdct_beamline.devices.epics_trigger import EpicsTriggerLine
 from xrdct_beamline.devices.line_record import LineRecord
 from xrdct_beamline.devices.line_watch import LineLimits
 from xrdct_beamline.devices.pilatus import Pilatus
 from xrdct_beamline.devices.position_compare import PositionCompare
 from xrdct_beamline.devices.potentiostat import Potentiostat
 from xrdct_beamline.devices.stages import Stage
-from xrdct_beamline.devices.trigger_line import TriggerLine
 from xrdct_beamline.devices.trigger_logic import TriggerSettings
 
 D = TypeVar("D", bound=Device)
@@ -97,8 +97,8 @@ class FakeBeamline:
             compare=fake(PositionCompare, name="compare"),
             shutter=fake(Shutter, name="shutter"),
             beam=fake(Beam, name="beam", i0="I0", i1="I1", current="SR", flux="FLUX"),
-            trigger=fake(TriggerLine, name="trigger", settings=TriggerSettings(debounce_s=0.01)),
-            cell=fake(Potentiostat, name="cell", trigger_level_pv="LEVEL"),
+            trigger=fake(EpicsTriggerLine, name="trigger", settings=TriggerSettings(debounce_s=0.01)),
+            cell=fake(Potentiostat, name="cell"),
             line=LineRecord(name="line"),
             settings=settings or BeamlineSettings(),
         )

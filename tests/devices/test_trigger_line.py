@@ -7,6 +7,7 @@ import pytest
 from fakes import fake
 from ophyd.utils.epics_pvs import AlarmSeverity
 
+from xrdct_beamline.devices.epics_trigger import EpicsTriggerLine
 from xrdct_beamline.devices.trigger_line import TriggerLine, _make_safe
 from xrdct_beamline.devices.trigger_logic import TriggerSettings, TriggerState
 from xrdct_beamline.domain.errors import TriggerError
@@ -14,7 +15,7 @@ from xrdct_beamline.domain.errors import TriggerError
 
 @pytest.fixture
 def line() -> TriggerLine:
-    line = fake(TriggerLine, name="trigger", settings=TriggerSettings(debounce_s=0.02))
+    line = fake(EpicsTriggerLine, name="trigger", settings=TriggerSettings(debounce_s=0.02))
     line.level.sim_put(0.0)
     return line
 
@@ -132,5 +133,5 @@ def test_line_that_stays_high_is_named(line: TriggerLine) -> None:
     line.level.sim_put(3.3)
     status.wait(1)
     line.release_timeout_s.put(0.02)
-    with pytest.raises(TriggerError, match=r"still high \(3.30 V\) 0.02 s after it was released"):
+    with pytest.raises(TriggerError, match=r"still high 0.02 s after it was released: 3.30 V after"):
         line.set("released").wait(1)

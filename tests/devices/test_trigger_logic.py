@@ -76,7 +76,7 @@ def test_hysteresis() -> None:
 def test_arming_refuses_a_high_line() -> None:
     line = logic()
     feed(line, (0.5, 3.3))
-    with pytest.raises(TriggerError, match=r"the line is high already \(3.30 V, threshold 2 V\)"):
+    with pytest.raises(TriggerError, match=r"the line is high already: 3.30 V after 0.0 s \(high from 2"):
         line.arm(1.0)
     assert line.state is TriggerState.DISARMED
 
@@ -104,7 +104,7 @@ def test_first_level_is_no_edge() -> None:
 
 
 def test_arming_needs_a_level() -> None:
-    with pytest.raises(TriggerError, match="no level has been read yet"):
+    with pytest.raises(TriggerError, match=r"it has not been read yet: unknown after 0.0 s"):
         TriggerLogic("the line", SETTINGS).arm(0.0)
 
 
@@ -113,10 +113,72 @@ def test_invalid_level_is_an_error_not_a_level(level_V: float) -> None:
     line = armed()
     feed(line, (2.0, 3.3), (2.02, level_V))
     assert not line.advance(9.0)
-    with pytest.raises(TriggerError, match="no valid level: it reads"):
-        line.check()
+    with pytest.raises(TriggerError, match=r"no valid level, it reads .*: 3\.30 V after 8.0 s"):
+        line.check(9.0)
     feed(line, (2.1, 0.0))
-    line.check()
+    line.check(9.0)
+
+
+def test_wire_that_floats_is_not_armed() -> None:
+    line = TriggerLogic("the line", SETTINGS)
+    feed(line, (0.0, 1.4))
+    with pytest.raises(TriggerError, match=r"between the thresholds since it was first read: 1\.40 V"):
+        line.arm(1.0)
+    feed(line, (1.1, 0.7), (1.2, 1.4))  # from now on it is known to be low
+    line.arm(1.3)
+
+
+def test_clock_of_the_source_tells_a_glitch_that_waited_in_a_queue() -> None:
+    line = armed()
+    line.sample(3.3, 2.0, 1002.000)
+    line.sample(0.0, 2.3, 1002.010)  # the busy receiver saw it 0.29 s late
+    assert line.state is TriggerState.ARMED
+    assert line.glitches == 1
+
+
+def test_clock_of_the_source_tells_a_pause_that_waited_in_a_queue() -> None:
+    line = armed()
+    line.sample(3.3, 2.300, 1002.0)
+    line.sample(0.0, 2.301, 1002.2)
+    assert line.advance(2.301)
+    assert line.edge_s == 1002.0
+
+
+def polled() -> TriggerLogic:
+    line = TriggerLogic("the line", SETTINGS, is_polled=True)
+    line.sample(0.0, 0.99, 0.99)
+    line.arm(1.0)
+    return line
+
+
+def test_polled_level_is_known_only_when_it_is_read() -> None:
+    line = polled()
+    feed(line, (2.00, 3.3), (2.04, 3.3))
+    assert line.due_s(2.04) is None
+    assert not line.advance(2.5)  # time alone says nothing about a wire that nobody looks at
+    feed(line, (2.06, 3.3))
+    assert line.advance(2.06)
+    assert line.edge_s == 1002.0
+
+
+def test_polled_glitch_lasts_as_long_as_it_was_seen() -> None:
+    line = polled()
+    feed(line, (2.00, 3.3), (2.04, 3.3), (2.08, 0.0))
+    assert not line.advance(2.08)
+    assert line.glitches == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_gap_in_the_readings_starts_the_debounce_time_anew(fails: bool) -> None:
+    line = polled()
+    feed(line, (2.00, 3.3))
+    if fails:
+        line.missed()
+    second_s = 2.03 if fails else 2.06
+    feed(line, (second_s, 3.3))
+    assert not line.advance(second_s)
+    feed(line, (second_s + 0.03, 3.3), (second_s + 0.06, 3.3))
+    assert line.advance(second_s + 0.06)
 
 
 def test_release_takes_an_edge_to_arm_again() -> None:
@@ -135,7 +197,7 @@ def test_timeout_says_all_one_needs() -> None:
     line = armed()
     feed(line, (1.5, 0.3))
     message = str(line.timed_out(61.0))
-    for part in ("the line", "0.30 V", "60.0 s", "0.8 and 2 V"):
+    for part in ("the line", "0.30 V", "60.0 s", "high from 2, low below 0.8 V"):
         assert part in message
 
 

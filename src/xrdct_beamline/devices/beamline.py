@@ -14,6 +14,7 @@ from .position_compare import PositionCompare
 from .potentiostat import Potentiostat
 from .settings import BeamlineSettings
 from .stages import Stage
+from .trigger_backends import make_trigger_line
 from .trigger_line import TriggerLine
 
 __all__ = ["Beamline", "BeamlineSettings", "build_beamline"]
@@ -57,6 +58,7 @@ def build_beamline(prefix: str, settings: BeamlineSettings | None = None) -> Bea
     """Make the devices of a beamline; they start to connect, and nothing waits for them."""
     set_signal_timeouts()
     use = settings or BeamlineSettings()
+    trigger = make_trigger_line(use.trigger_settings, prefix + use.trigger)
 
     def stage(name: str, tolerance: float) -> Stage:
         return Stage(prefix + getattr(use, name), name=name, tolerance=tolerance, labels={"motors"})
@@ -77,11 +79,11 @@ def build_beamline(prefix: str, settings: BeamlineSettings | None = None) -> Bea
             name="beam",
             labels={"detectors"},
         ),
-        trigger=TriggerLine(prefix + use.trigger, name="trigger", settings=use.trigger_settings),
+        trigger=trigger,
         cell=Potentiostat(
             prefix + use.cell,
             name="cell",
-            trigger_level_pv=f"{prefix}{use.trigger}LEVEL",
+            trigger_level=trigger.level,
             labels={"detectors"},
         ),
         line=LineRecord(name="line"),

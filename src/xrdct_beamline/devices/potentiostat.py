@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ophyd import Component, Device, EpicsSignalRO, FormattedComponent
+from ophyd import Component, Device, EpicsSignalRO, Signal
 
 __all__ = ["Potentiostat"]
 
@@ -16,8 +16,8 @@ class Potentiostat(Device):
 
     Parameters
     ----------
-    trigger_level_pv:
-        Process variable of the trigger line's level.
+    trigger_level:
+        The level of the trigger line, whichever wire it is on; its latest value is part of a sample.
     """
 
     SUB_SAMPLE = "sample"
@@ -27,16 +27,15 @@ class Potentiostat(Device):
     current = Component(EpicsSignalRO, "Current_RBV", kind="hinted", auto_monitor=True)  # mA
     capacity = Component(EpicsSignalRO, "Capacity_RBV", kind="normal", auto_monitor=True)  # mAh
     step = Component(EpicsSignalRO, "Step_RBV", kind="normal", auto_monitor=True, string=True)
-    trigger_level = FormattedComponent(
-        EpicsSignalRO, "{self._trigger_level_pv}", kind="normal", auto_monitor=True
-    )  # V
+    trigger_level = Component(Signal, value=0.0, kind="normal")  # V, or 0 and 1
     #: Changes last in a sample, so that whoever is told by it reads one sample's values.
     sample_time_s = Component(EpicsSignalRO, "SampleTime_RBV", kind="omitted", auto_monitor=True)
 
-    def __init__(self, prefix: str, *, name: str, trigger_level_pv: str, **kwargs: Any) -> None:
-        self._trigger_level_pv = trigger_level_pv
+    def __init__(self, prefix: str, *, name: str, trigger_level: Signal | None = None, **kwargs: Any) -> None:
         self._latest_s = 0.0
         super().__init__(prefix, name=name, **kwargs)
+        if trigger_level is not None:
+            trigger_level.subscribe(self._on_trigger_level)
         self.sample_time_s.subscribe(self._on_sample)
 
     def read(self) -> dict[str, dict[str, Any]]:
@@ -46,6 +45,9 @@ class Potentiostat(Device):
             key: {"value": reading["value"], "timestamp": sampled_s}
             for key, reading in super().read().items()
         }
+
+    def _on_trigger_level(self, *, value: Any, timestamp: float | None = None, **kwargs: Any) -> None:
+        self.trigger_level.put(float(value), timestamp=timestamp, force=True)
 
     def _on_sample(self, *, value: Any, **kwargs: Any) -> None:
         if value == self._latest_s:
