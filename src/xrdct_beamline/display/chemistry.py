@@ -21,6 +21,8 @@ MAX_PARTICLES = 12
 _LATTICE = MapValue("a (Å)", "a (Å)", "{0.0000}")
 
 PARTICLES_CSS = """
+:host > div { width: 100%; }
+th, td { padding: 0 6px; }
 table { border-collapse: collapse; font: 12.5px/1.5 var(--font); width: 100%; }
 th { text-align: right; font-weight: 600; color: var(--muted); border-bottom: 1px solid var(--rule); }
 td { text-align: right; font-variant-numeric: tabular-nums; }
