@@ -47,18 +47,18 @@ def test_strain_and_size_are_told_apart(strain, size_A):
 
 
 def test_esds_are_the_scatter():
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(7)
     esd = np.full(TWO_THETA.size, 2e-4)
     true = widths(1.5e-3, 600.0)
     found = [
         strain_and_size(
             true + esd * rng.normal(size=true.size), TWO_THETA, INSTRUMENT, WAVELENGTH_A, fwhm_esd_deg=esd
         )
-        for _ in range(80)
+        for _ in range(150)
     ]
     for value, told in (("strain", "strain_esd"), ("size_A", "size_esd_A")):
         scatter = np.std([getattr(f, value) for f in found])
-        assert np.median([getattr(f, told) for f in found]) == pytest.approx(scatter, rel=0.3)
+        assert np.median([getattr(f, told) for f in found]) == pytest.approx(scatter, rel=0.25)
 
 
 def test_too_little_is_refused():

@@ -64,7 +64,7 @@ def sample_widths(
     measured = np.asarray(fwhm_deg, dtype=np.float64)
     gauss, lorentz = instrument.widths(two_theta_deg)
     low, high = np.zeros_like(measured), np.maximum(measured, 0.0)
-    for _ in range(60):  # halving: the width grows with the Lorentzian's
+    for _ in range(40):  # halving: the width grows with the Lorentzian's
         middle = 0.5 * (low + high)
         is_wider = tch(gauss, lorentz + middle)[0] > measured
         low, high = np.where(is_wider, low, middle), np.where(is_wider, middle, high)
