@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from caproto import AlarmSeverity
 
 from xrdct_beamline.sim.beamline_state import BeamlineState, Exposure, Monitors
 from xrdct_beamline.sim.electrochemistry import Cell, CellProgramme
 from xrdct_beamline.sim.iocs.beam import Beam
 from xrdct_beamline.sim.iocs.controls import Controls
+from xrdct_beamline.sim.iocs.line_faults import LineFault, LineFaults
 from xrdct_beamline.sim.iocs.potentiostat import Potentiostat
 from xrdct_beamline.sim.iocs.sample import CellInBeam
 from xrdct_beamline.sim.iocs.trigger_line import TriggerLine
@@ -33,9 +35,18 @@ class Bench:
         )
         common: dict[str, Any] = {"clock": self.clock}
         self.controls = Controls("T:SIM:", state=self.state, cell=self.cell, in_beam=in_beam, **common)
-        self.line = TriggerLine("T:TRIG:", cell=self.cell, seed=1, **common)
-        self.potentiostat = Potentiostat("T:CELL:", cell=self.cell, seed=1, **common)
+        self.fault = LineFault()
         self.beam = Beam("T:", state=self.state, flux=1e11, **common)
+        self.line = TriggerLine(
+            "T:TRIG:",
+            cell=self.cell,
+            seed=1,
+            fault=self.fault,
+            close_shutter=lambda: self.beam.shutter.write("Closed"),
+            **common,
+        )
+        self.faults = LineFaults("T:SIM:", fault=self.fault)
+        self.potentiostat = Potentiostat("T:CELL:", cell=self.cell, seed=1, **common)
 
     def clock(self) -> float:
         return self.now_s
@@ -115,6 +126,99 @@ def test_done_that_is_high_already_is_no_edge() -> None:
         await bench.line.done.write("High")
         bench.now_s += 1.0
         assert bench.cell.at(bench.now_s).step == "discharge"
+
+    run(scenario)
+
+
+def test_binary_input_follows_the_level() -> None:
+    async def scenario(bench: Bench) -> None:
+        await shown(lambda: bench.line.level.value != 0.0)
+        assert bench.line.input.value == "Low"
+        await bench.faults.mode.write("Stuck high")
+        await shown(lambda: bench.line.input.value == "High")
+        assert bench.line.level.value == pytest.approx(3.3, abs=0.1)
+        await bench.faults.mode.write("Stuck low")
+        await shown(lambda: bench.line.input.value == "Low")
+
+    run(scenario)
+
+
+def test_line_in_alarm_says_so_until_it_is_mended() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.faults.mode.write("Alarm")
+        bench.now_s += 1.0
+        await shown(lambda: bench.line.level.alarm.severity == AlarmSeverity.INVALID_ALARM)
+        await shown(lambda: bench.line.input.alarm.severity == AlarmSeverity.INVALID_ALARM)
+        await bench.faults.mode.write("Cell")
+        bench.now_s += 1.0
+        await shown(lambda: bench.line.level.alarm.severity == AlarmSeverity.NO_ALARM)
+
+    run(scenario)
+
+
+def test_chatter_is_pulses_that_are_gone_at_once() -> None:
+    levels: list[float] = []
+
+    async def scenario(bench: Bench) -> None:
+        bench.line._show = note(bench.line._show, levels)  # type: ignore[method-assign]
+        await bench.faults.mode.write("Chatter")
+        await shown(lambda: len(levels) >= 6)
+
+    run(scenario)
+    first = levels.index(3.3)
+    assert [round(level) for level in levels[first : first + 4]] == [3, 0, 3, 0]
+
+
+def note(show: Callable[[float], Awaitable[None]], levels: list[float]) -> Any:
+    async def shown_and_noted(level_V: float) -> None:
+        levels.append(level_V)
+        await show(level_V)
+
+    return shown_and_noted
+
+
+def outputs(bench: Bench) -> list[Any]:
+    return [output.value for output in (bench.line.ready, bench.line.busy, bench.line.done)]
+
+
+async def raise_all(bench: Bench) -> None:
+    for output in (bench.line.ready, bench.line.busy, bench.line.done, bench.beam.shutter):
+        await output.write("Open" if output is bench.beam.shutter else "High")
+
+
+def test_outputs_drop_and_the_shutter_closes_when_heartbeats_stop() -> None:
+    async def scenario(bench: Bench) -> None:
+        await raise_all(bench)
+        for beat in (1, 2, 3):
+            await bench.line.heartbeat.write(beat)
+            bench.now_s += 4.9
+            await asyncio.sleep(0.05)
+            assert outputs(bench) == ["High"] * 3
+            assert bench.line.alive.value == "Alive"
+        bench.now_s += 0.2
+        await shown(lambda: bench.line.alive.value == "Lost")
+        assert outputs(bench) == ["Low"] * 3
+        assert bench.beam.shutter_is_open.value == "Closed"
+        await bench.line.heartbeat.write(4)
+        assert bench.line.alive.value == "Alive"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("ending", ["goodbye", "no watch", "never began"])
+def test_watchdog_lets_be_who_did_not_ask_for_it(ending: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        await raise_all(bench)
+        if ending != "never began":
+            await bench.line.heartbeat.write(1)
+        if ending == "goodbye":
+            await bench.line.heartbeat.write(0)
+        if ending == "no watch":
+            await bench.line.watchdog.write(0.0)
+        bench.now_s += 1e3
+        await asyncio.sleep(0.06)
+        assert outputs(bench) == ["High"] * 3
+        assert bench.beam.shutter_is_open.value == "Open"
 
     run(scenario)
 

@@ -14,6 +14,7 @@ from xrdct_beamline.sim.electrochemistry import Cell
 from .beam import Beam
 from .controls import Controls
 from .hdf5_plugin import Hdf5Plugin
+from .line_faults import LineFault, LineFaults
 from .motors import Motor, StageLimits
 from .pilatus import Pilatus
 from .position_compare import PositionCompare
@@ -78,6 +79,16 @@ class Simulation:
             gate_s=lambda: pilatus.exposure_s,
             on_pulse=pilatus.trigger,
         )
+        beam = Beam(p, state=state, clock=clock, flux=options.flux)
+        fault = LineFault()
+        line = TriggerLine(
+            f"{p}TRIG:",
+            cell=cell,
+            clock=clock,
+            seed=seed,
+            fault=fault,
+            close_shutter=lambda: beam.shutter.write("Closed"),
+        )
         axes = {"m1": state.translation, "m2": state.rotation, "m3": state.vertical}
         motors = [
             Motor(
@@ -94,8 +105,9 @@ class Simulation:
             self.plugin,
             pilatus,
             compare,
-            Beam(p, state=state, clock=clock, flux=options.flux),
-            TriggerLine(f"{p}TRIG:", cell=cell, clock=clock, seed=seed),
+            beam,
+            line,
+            LineFaults(f"{p}SIM:", fault=fault),
             Potentiostat(f"{p}CELL:", cell=cell, clock=clock, seed=seed),
             Controls(f"{p}SIM:", state=state, clock=clock, cell=cell, in_beam=in_beam),
         ]
