@@ -116,6 +116,7 @@ def slice_documents(
     series_uid: str = "",
     state_index: int | None = None,
     uid: str | None = None,
+    resumes: str = "",
     with_stop: bool = True,
 ) -> Iterator[Document]:
     """Yield the documents of a slice as `slice_scan` emits them: start, descriptors, lines, stop."""
@@ -131,6 +132,8 @@ def slice_documents(
         xrdct["series_uid"] = series_uid
     if state_index is not None:
         xrdct["state_index"] = state_index
+    if resumes:
+        xrdct["resumes"] = resumes
     run = compose_run(uid=uid, metadata={"xrdct": xrdct, "sample_name": "cell 1"})
     yield "start", dict(run.start_doc)
     n_translations = geometry.shape[1]

@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_shell,
         _add_live,
         _add_replay,
+        _add_resume,
         _add_integrate,
         _add_reconstruct,
         _add_bench,
@@ -181,6 +182,45 @@ def _replay(options: argparse.Namespace) -> int:
     for path in replay_journal(load_configuration(options.config), options.journal, options.output):
         print(path)
     return 0
+
+
+def _add_resume(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser(
+        "resume", parents=[configured], help="measure what a slice lacks that was cut short"
+    )
+    p.add_argument("run", metavar="RUN", help="uid of the run, or how it begins; 'last' is the newest slice")
+    p.add_argument("--dry-run", action="store_true", help="say what is missing, and measure nothing")
+    p.add_argument(
+        "--find-axis",
+        action="store_true",
+        help="the stages were homed anew: follow the rotation axis's shift",
+    )
+    p.add_argument("--limit-mm", type=float, help="largest shift that is followed (default: half a line)")
+    p.set_defaults(run=_resume)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.configuration import load_configuration
+    from xrdct_beamline.startup.processes import confine_to_loopback
+    from xrdct_beamline.startup.resume import find_unfinished
+
+    configuration = load_configuration(options.config)
+    found = find_unfinished(configuration, options.run)
+    if options.dry_run or not found.missing:
+        print(found, f"missing lines: {list(found.missing) or 'none'}", sep="\n")
+        return 0
+    confine_to_loopback()  # before anything imports libca
+    from xrdct_beamline.startup.session import Session, ended_on_interrupt
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    with Session(configuration, say) as session, ended_on_interrupt(session.RE):
+        plan = session.resume(options.run, find_axis=options.find_axis, limit_mm=options.limit_mm)
+        session.RE(plan)
+        left = find_unfinished(configuration, options.run)
+    print(left)
+    return 1 if left.missing else 0
 
 
 def _add_integrate(commands: Any, common: Parser, configured: Parser) -> None:

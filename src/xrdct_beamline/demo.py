@@ -8,7 +8,7 @@ import shutil
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -158,30 +158,19 @@ def _start_processes(
 
 def _measure(configuration: Configuration, options: DemoOptions, say: Callable[[str], None]) -> list[str]:
     """Scan a slice at each pause of the cell; return the uids of the series and its slices."""
-    from bluesky.utils import RunEngineInterrupted
     from ophyd import EpicsSignal
 
-    from xrdct_beamline.startup.session import Session
+    from xrdct_beamline.startup.session import Session, ended_on_interrupt
 
     with Session(configuration, say) as session:
         _lend_session_profile(configuration, say)
         cycler = EpicsSignal(f"{configuration.beamline.prefix}SIM:CellRun", name="cycler")
         cycler.wait_for_connection(timeout=10.0)
         say(f"The cell is discharged and pauses {options.n_pauses} times; each pause asks for a slice")
-        with _stopped_on_interrupt(session.RE, RunEngineInterrupted):
+        with ended_on_interrupt(session.RE):
             cycler.set(1).wait(timeout=10.0)
             result = session.RE(session.operando(options.n_pauses, timeout_s=120.0))
         return list(getattr(result, "run_start_uids", result))
-
-
-@contextmanager
-def _stopped_on_interrupt(RE: Any, interrupted: type[Exception]) -> Iterator[None]:
-    """Turn Ctrl-C, after which the RunEngine waits for orders, into the end of the scan."""
-    try:
-        yield
-    except interrupted as error:
-        RE.abort("Ctrl-C")
-        raise KeyboardInterrupt from error
 
 
 def _wait_until_processed(live: ChildProcess, n_slices: int, timeout_s: float = 120.0) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xrdct_beamline.domain.documents import Verdict
 from xrdct_beamline.domain.errors import GeometryError
 from xrdct_beamline.domain.scan import LINE_ORDERS, ScanGeometry, missing_lines
 
@@ -75,7 +76,9 @@ def test_a_single_translation_has_no_step():
 
 def test_missing_lines_keep_the_order_of_acquisition():
     geometry = ScanGeometry.raster(n_translations=2, step_mm=1.0, n_rotations=8, order="interlaced")
-    assert missing_lines(geometry, accepted=[4, 0, 5]) == [2, 6, 1, 3, 7]
+    assert missing_lines(geometry, dict.fromkeys((4, 0, 5), Verdict.ACCEPTED)) == [2, 6, 1, 3, 7]
+    verdicts = {4: "accepted", 0: "retake", 5: "bad"}
+    assert missing_lines(geometry, verdicts) == [0, 2, 6, 1, 5, 3, 7]
 
 
 @pytest.mark.parametrize(

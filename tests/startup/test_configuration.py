@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from xrdct_beamline.devices.settings import BeamlineSettings as DeviceSettings
+from xrdct_beamline.devices.trigger_settings import ModemInput
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.startup.configuration import load_configuration, package_file
 from xrdct_beamline.startup.processes import confine_to_loopback
@@ -80,9 +81,13 @@ def test_a_mistake_is_named(tmp_path, text, words):
         ("[devices.line_limits]\nstall_s = 0.0", r"line 10: \[devices.line_limits\] stall_s is 0 s;"),
         (
             "[devices.trigger_settings]\nhigh_V = 0.5",
-            r"line 10: .*low threshold is 0.8 V",
+            r"line 10: .*low_V of the trigger is 0.8 V",
         ),
         ("[devices.trigger_settings]\nhigh_mV = 500", r"line 10: .*did you mean 'high_V'"),
+        (
+            "[devices.trigger_settings]\ninput_line = 'RI'",
+            r"line 10: .*is 'RI'; use one of 'CTS', 'DSR', 'CD'",
+        ),
         ("[devices]\ntranslation = 1", r"line 10: \[devices\] translation is 1, .*; give text in quotes"),
         ("[scan]\nperiod_s = 0.005", r"line 10: \[scan\] period_s: a period of 5 ms is too short"),
         ("[scan]\nn_rotations = 0", r"line 10: \[scan\] n_rotations is 0; it must be"),
@@ -116,6 +121,9 @@ minimum_current_mA = 20
 [devices.line_limits]
 stall_s = 5
 [devices.trigger_settings]
+backend = "serial"
+port = "/dev/ttyUSB0"
+input_line = "DSR"
 low_V = 1.0
 high_V = 3
 """
@@ -123,7 +131,8 @@ high_V = 3
     assert (devices.rotation_sign, devices.translation_sign) == (-1, 1)
     assert (devices.rotation_tolerance_deg, devices.i0, devices.minimum_current_mA) == (0.01, "IONC:1", 20.0)
     assert devices.line_limits.stall_s == 5.0
-    assert (devices.trigger_settings.low_V, devices.trigger_settings.high_V) == (1.0, 3.0)
+    trigger = devices.trigger_settings
+    assert (trigger.low_V, trigger.high_V, trigger.input_line) == (1.0, 3.0, ModemInput.DSR)
 
 
 def test_reading_a_configuration_imports_no_control_system():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +28,9 @@ __all__ = ["SLICE_ROLES", "ProcessingSettings", "SliceProcessor"]
 
 logger = logging.getLogger(__name__)
 
+#: Slices whose first run is known to those that resume it; one that is forgotten is found by its file.
+RUNS_REMEMBERED = 16
+
 #: Roles whose runs give a slice.
 SLICE_ROLES = frozenset({Role.BROAD, Role.COARSE, Role.ROI, Role.VOLUME})
 
@@ -37,7 +41,8 @@ class SliceProcessor(DocumentRouter):
     Documents may come from a RunEngine, a journal or a catalog, and those of other runs may lie
     between them. The same line twice changes nothing; a line taken anew replaces the old one.
     A line that cannot be processed is marked, never raised. A run that never ended is closed
-    when the next slice begins: the beamline has one owner, so it ends no more.
+    when the next slice begins: the beamline has one owner, so it ends no more. A run that resumes
+    another goes on with that one's slice, whether that has ended or was killed.
 
     Parameters
     ----------
@@ -67,13 +72,17 @@ class SliceProcessor(DocumentRouter):
         self._integrator_of: tuple[Any, Any] | None = None
         self._slices: dict[str, SliceState] = {}
         self._line_streams: dict[str, str] = {}
+        self._slice_of: dict[str, str] = {}  # the run with which the slice of a run began
+        self._first_runs: dict[str, SliceRun] = {}
         self._references: dict[str, float] = {}
 
     def start(self, doc: Mapping[str, Any]) -> None:
-        """Begin a slice, if the run gives one."""
-        if str(doc.get("xrdct", {}).get("role", "")) not in SLICE_ROLES or doc["uid"] in self._slices:
+        """Begin a slice, if the run gives one, or go on with the one that it resumes."""
+        if str(doc.get("xrdct", {}).get("role", "")) not in SLICE_ROLES:
             return
-        run = SliceRun.from_start(doc, self._settings)
+        run = self._slice_begun_by(SliceRun.from_start(doc, self._settings))
+        if run.uid in self._slices:
+            return
         try:
             self.close()
         except Exception:  # what an earlier run left behind must not cost this one
@@ -85,10 +94,27 @@ class SliceProcessor(DocumentRouter):
             self._references[run.series_uid] = state.monitor_reference
         self._slices[run.uid] = state
 
+    def _slice_begun_by(self, run: SliceRun) -> SliceRun:
+        """Return the first run of the slice to which a run belongs: itself, unless it resumes another."""
+        first = run
+        if run.resumes:
+            first_uid = self._slice_of.get(run.resumes, run.resumes)
+            first = self._first_runs.get(first_uid) or replace(run, uid=first_uid, resumes="")
+            if first.geometry != run.geometry:
+                logger.error("run %s has another geometry than %s; it is not merged", run.uid, first_uid)
+                first = run
+        self._slice_of[run.uid] = first.uid
+        while len(self._first_runs) >= RUNS_REMEMBERED and first.uid not in self._first_runs:
+            forgotten = next(iter(self._first_runs))
+            del self._first_runs[forgotten]
+            self._slice_of = {run: uid for run, uid in self._slice_of.items() if uid != forgotten}
+        return self._first_runs.setdefault(first.uid, first)
+
     def descriptor(self, doc: Mapping[str, Any]) -> None:
         """Remember which events are lines of a slice."""
-        if doc["name"] == LINES and doc["run_start"] in self._slices:
-            self._line_streams[doc["uid"]] = doc["run_start"]
+        slice_uid = self._slice_of.get(doc["run_start"])
+        if doc["name"] == LINES and slice_uid in self._slices:
+            self._line_streams[doc["uid"]] = slice_uid
 
     def event(self, doc: Mapping[str, Any]) -> None:
         """Process a line, or note what became of its attempt."""
@@ -108,7 +134,7 @@ class SliceProcessor(DocumentRouter):
 
     def stop(self, doc: Mapping[str, Any]) -> None:
         """End a slice."""
-        state = self._slices.get(doc["run_start"])
+        state = self._slices.get(self._slice_of.get(doc["run_start"], ""))
         if state is not None:
             state.exit_status = str(doc["exit_status"])
             self._close(state)

@@ -38,6 +38,7 @@ class SliceRun:
     settings: ProcessingSettings
     series_uid: str = ""
     state_index: int | None = None
+    resumes: str = ""
 
     @classmethod
     def from_start(cls, doc: Mapping[str, Any], settings: ProcessingSettings) -> SliceRun:
@@ -62,6 +63,7 @@ class SliceRun:
             settings=settings,
             series_uid=str(xrdct.get("series_uid") or ""),
             state_index=xrdct.get("state_index"),
+            resumes=str(xrdct.get("resumes") or ""),
         )
 
     @property

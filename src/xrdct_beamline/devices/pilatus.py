@@ -16,7 +16,7 @@ from ophyd.status import DeviceStatus, Status, SubscriptionStatus
 from xrdct_beamline.domain.documents import IMAGE
 from xrdct_beamline.domain.errors import LineFailed
 
-from ._status import finished, put_if_connected, settle, write_changed
+from ._status import combine, put_if_connected, settle, until, write_changed
 from .line_watch import AcquisitionMode, LineLimits, LineOutcome, LineProgress, LineRequest
 from .pilatus_records import PilatusCamera, PilatusFile
 
@@ -141,10 +141,22 @@ class Pilatus(Device):
         flight = self._flight
         self.stop()
         if flight is None or flight.done.done:
-            return finished()
+            return self._until_idle()
         idle = Status()
         flight.done.add_callback(lambda status: settle(idle))
         return idle
+
+    def _until_idle(self) -> Status:
+        """Wait for the end of what a session before this one has left."""
+
+        def describe() -> LineFailed:
+            return LineFailed(
+                f"{self.name} is still acquiring {self.limits.close_s:g} s after it was stopped; "
+                "restart its server"
+            )
+
+        busy = (self.cam.acquiring, self.file.capturing)
+        return combine([until(signal, 0, self.limits.close_s, describe) for signal in busy])
 
     # -- stopping ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ __all__ = ["LINE_ORDERS", "ScanGeometry", "missing_lines"]
 
 #: Number of interleaved subsets of the "interlaced" order: each is a full-field scan by itself.
 N_INTERLACED_SUBSETS = 4
+
+#: `documents.Verdict.ACCEPTED`, which processing must not import along with a geometry.
+_ACCEPTED = "accepted"
 
 
 def _sequential(n_rotations: int) -> list[int]:
@@ -201,10 +204,15 @@ class ScanGeometry:
             ) from error
 
 
-def missing_lines(geometry: ScanGeometry, accepted: Iterable[int]) -> list[int]:
-    """Return the rotation indices not yet accepted, in the geometry's line order."""
-    have = set(accepted)
-    return [r for r in geometry.line_order if r not in have]
+def missing_lines(geometry: ScanGeometry, verdicts: Mapping[int, str]) -> list[int]:
+    """Return the rotation indices whose newest attempt was not accepted, in the geometry's line order.
+
+    Parameters
+    ----------
+    verdicts:
+        The newest verdict on each line that was attempted, by rotation index.
+    """
+    return [r for r in geometry.line_order if verdicts.get(r) != _ACCEPTED]
 
 
 def _check_ascending(name: str, values: tuple[float, ...]) -> None:

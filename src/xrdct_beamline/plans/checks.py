@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from xrdct_beamline.devices.line_watch import AcquisitionMode
 from xrdct_beamline.devices.position_compare import MAX_PULSES
 from xrdct_beamline.devices.stages import Stage
 from xrdct_beamline.domain.errors import ConfigurationError, GeometryError
+from xrdct_beamline.domain.registration import SampleOffset
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from .motion import check_period, check_uniform, line_path
@@ -30,6 +31,8 @@ class SliceSettings:
         Rotation indices, in the order of acquisition.
     reconnect_timeout_s:
         How long a server may be away before the scan ends.
+    offset:
+        Where the sample is, against the geometry.
     """
 
     exposure_s: float
@@ -39,6 +42,7 @@ class SliceSettings:
     lines: tuple[int, ...]
     max_attempts: int = 3
     reconnect_timeout_s: float = 60.0
+    offset: SampleOffset = field(default_factory=SampleOffset)
 
     def __post_init__(self) -> None:
         check_period(self.exposure_s, self.period_s)
@@ -73,10 +77,13 @@ def wanted_lines(geometry: ScanGeometry, lines: Sequence[int] | None) -> tuple[i
     return tuple(r for r in geometry.line_order if r in set(lines))
 
 
-def stage_grid(beamline: Beamline, geometry: ScanGeometry, rotation_index: int) -> npt.NDArray[np.float64]:
+def stage_grid(
+    beamline: Beamline, geometry: ScanGeometry, rotation_index: int, offset: SampleOffset | None = None
+) -> npt.NDArray[np.float64]:
     """Return the positions of a line's frames in the stage's coordinate, in the order of acquisition."""
     translation_mm = np.asarray(geometry.translation_mm)[geometry.line_translations(rotation_index)]
-    return beamline.settings.translation_sign * translation_mm
+    shift_mm = (offset or SampleOffset()).translation_mm(geometry.rotation_deg[rotation_index])
+    return beamline.settings.translation_sign * (translation_mm + shift_mm)
 
 
 def check_scan(beamline: Beamline, geometry: ScanGeometry, settings: SliceSettings) -> None:
@@ -89,24 +96,31 @@ def check_scan(beamline: Beamline, geometry: ScanGeometry, settings: SliceSettin
     ConfigurationError
         If a stage would have to leave its soft limits.
     """
-    grid_mm = stage_grid(beamline, geometry, settings.lines[0])
+    grids_mm = [stage_grid(beamline, geometry, index, settings.offset) for index in settings.lines]
     if settings.mode is AcquisitionMode.FLY:
         check_uniform(geometry)
-        if len(grid_mm) > MAX_PULSES:
+        if len(grids_mm[0]) > MAX_PULSES:
             raise GeometryError(
-                f"a line of {len(grid_mm)} frames is too long: the position compare captures {MAX_PULSES}; "
-                "take fewer translations"
+                f"a line of {len(grids_mm[0])} frames is too long: the position compare captures "
+                f"{MAX_PULSES}; take fewer translations"
             )
-        path = line_path(
-            grid_mm,
-            exposure_s=settings.exposure_s,
-            period_s=settings.period_s,
-            ramp_s=beamline.translation.acceleration.get(),
-        )
-        grid_mm = np.array([path.start_mm, path.end_mm])
-    _check_limits(beamline.translation, grid_mm)
+        grids_mm = [_ends(beamline, grid_mm, settings) for grid_mm in grids_mm]
+    _check_limits(beamline.translation, np.array(grids_mm))
     angles_deg = beamline.settings.rotation_sign * np.asarray(geometry.rotation_deg)
     _check_limits(beamline.rotation, angles_deg)
+
+
+def _ends(
+    beamline: Beamline, grid_mm: npt.NDArray[np.float64], settings: SliceSettings
+) -> npt.NDArray[np.float64]:
+    """Return where a line's move begins and ends, ramps included."""
+    path = line_path(
+        grid_mm,
+        exposure_s=settings.exposure_s,
+        period_s=settings.period_s,
+        ramp_s=beamline.translation.acceleration.get(),
+    )
+    return np.array([path.start_mm, path.end_mm])
 
 
 def _check_limits(stage: Stage, targets: npt.NDArray[np.float64]) -> None:

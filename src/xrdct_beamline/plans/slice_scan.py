@@ -26,6 +26,7 @@ from xrdct_beamline.domain.documents import (
     Role,
     Verdict,
 )
+from xrdct_beamline.domain.registration import SampleOffset
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from .checks import SliceSettings, acquisition_mode, check_scan, stage_grid, wanted_lines
@@ -34,7 +35,6 @@ from .motion import line_path, still_path
 from .stubs import (
     bring_to_rest,
     close_failed,
-    make_safe,
     read_event,
     wait_for_beam,
     wait_for_connection,
@@ -85,6 +85,8 @@ def slice_scan(
     lines: Sequence[int] | None = None,
     max_attempts: int = 3,
     reconnect_timeout_s: float = 60.0,
+    offset: SampleOffset | None = None,
+    travel_mm_s: float | None = None,
     monitor_cell: bool = True,
     md: Mapping[str, Any] | None = None,
 ) -> MsgGenerator[str]:
@@ -108,6 +110,11 @@ def slice_scan(
         Run that this one completes, and the rotation indices to take; all by default.
     reconnect_timeout_s:
         How long a server may be away before the scan ends.
+    offset:
+        Where the sample is, against the geometry; the stages follow, the record stays the sample's.
+    travel_mm_s:
+        Velocity of the translation between lines and after the scan, where it is not the stage's of now:
+        a killed session leaves that of a line.
     monitor_cell:
         Whether this run records the cell.
 
@@ -124,6 +131,7 @@ def slice_scan(
         lines=wanted_lines(geometry, lines),
         max_attempts=max_attempts,
         reconnect_timeout_s=reconnect_timeout_s,
+        offset=offset or SampleOffset(),
     )
     check_scan(beamline, geometry, settings)
     optional = {
@@ -131,21 +139,24 @@ def slice_scan(
         "series_uid": series_uid,
         "state_index": state_index,
         "resumes": resumes,
+        "offset": None if offset is None else offset.to_metadata(),
     }
     xrdct = _metadata(geometry, settings, role) | {k: v for k, v in optional.items() if v is not None}
     scan = _Slice(
         beamline=beamline,
         geometry=geometry,
         settings=settings,
-        travel_mm_s=beamline.translation.velocity.get(use_monitor=False),
+        travel_mm_s=travel_mm_s or beamline.translation.velocity.get(use_monitor=False),
     )
-    start = {**_start(beamline, geometry, settings), **(md or {}), "xrdct": xrdct}
+    start = {**_start(scan), **(md or {}), "xrdct": xrdct}
     cell = [beamline.cell] if monitor_cell else []
 
     @bpp.stage_decorator([beamline.translation, beamline.detector, beamline.compare, beamline.shutter])
     def take() -> MsgGenerator[None]:
         yield from _run(scan, start, cell)
 
+    if travel_mm_s is not None:  # before staging, which remembers what is restored in the end
+        yield from bps.prepare(beamline.translation, travel_mm_s, wait=True)
     yield from take()
     return scan.uid
 
@@ -162,7 +173,7 @@ def _run(scan: _Slice, start: Mapping[str, Any], cell: Sequence[Any]) -> MsgGene
         yield from read_event(beamline.baseline, BASELINE)
         for device in cell:
             yield from bps.monitor(device, name=CELL)
-        yield from make_safe(beamline)
+        yield from bring_to_rest(beamline)  # a killed session may have left a line in flight
         for rotation_index, following in itertools.zip_longest(scan.settings.lines, scan.settings.lines[1:]):
             yield from _take_line(scan, rotation_index, following)
         for device in cell:
@@ -210,7 +221,7 @@ def _take_line(scan: _Slice, rotation_index: int, following: int | None) -> MsgG
 def _plan_line(scan: _Slice, rotation_index: int, following: int | None, number: int) -> LinePlan:
     settings, geometry = scan.settings, scan.geometry
     sign = scan.beamline.settings.rotation_sign
-    grid_mm = stage_grid(scan.beamline, geometry, rotation_index)
+    grid_mm = stage_grid(scan.beamline, geometry, rotation_index, settings.offset)
     if settings.mode is AcquisitionMode.FLY:
         path = line_path(
             grid_mm,
@@ -259,6 +270,7 @@ def _values(
 ) -> LineValues:
     """Return what is written down, positions and angle in the sample's frame."""
     outcome, planned, signs = attempt.outcome, scan.geometry.shape[1], scan.beamline.settings
+    shift_mm = scan.settings.offset.translation_mm(scan.geometry.rotation_deg[rotation_index])
     return LineValues(
         rotation_index=rotation_index,
         rotation_deg=signs.rotation_sign * attempt.rotation_deg,
@@ -271,7 +283,7 @@ def _values(
         reason=reason,
         raw_file=outcome.raw_file if outcome else "",
         first_frame=scan.n_frames,
-        position_mm=signs.translation_sign * padded(attempt.position_mm, planned),
+        position_mm=signs.translation_sign * padded(attempt.position_mm, planned) - shift_mm,
         i0=padded(attempt.i0, planned),
         i1=padded(attempt.i1, planned),
         started_s=attempt.started_s,
@@ -290,8 +302,9 @@ def _metadata(geometry: ScanGeometry, settings: SliceSettings, role: Role) -> di
     }
 
 
-def _start(beamline: Beamline, geometry: ScanGeometry, settings: SliceSettings) -> dict[str, Any]:
+def _start(scan: _Slice) -> dict[str, Any]:
     """Return what other bluesky programs expect in a start document."""
+    beamline, geometry, settings = scan.beamline, scan.geometry, scan.settings
     return {
         "plan_name": "slice_scan",
         "detectors": [beamline.detector.name],
@@ -304,5 +317,6 @@ def _start(beamline: Beamline, geometry: ScanGeometry, settings: SliceSettings) 
             "mode": str(settings.mode),
             "directory": settings.directory,
             "max_attempts": settings.max_attempts,
+            "travel_mm_s": scan.travel_mm_s,
         },
     }

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 HARDWARE_ERRORS = (FailedStatus, DeviceError, DisconnectedError, TimeoutError)
 
 POLL_S = 0.25  # of what rarely happens: a dead server, a dead beam
+STILL_TIMEOUT_S, STILL_POLL_S = 10.0, 0.02
 NOTICE_S = 0.02  # for the RunEngine to notice that a status has failed
 
 
@@ -97,7 +98,20 @@ def bring_to_rest(beamline: Beamline, statuses: Iterable[StatusBase] = ()) -> Ms
         except HARDWARE_ERRORS as error:
             logger.warning("%s could not be stopped: %s", device.name, cause(error))
     yield from drain(statuses)
+    yield from _wait_until_still((beamline.translation, beamline.rotation))
     yield from make_safe(beamline)
+
+
+def _wait_until_still(stages: Sequence[Stage]) -> MsgGenerator[None]:
+    """Wait until no stage moves: a new target given on the way may be taken for the old move's end."""
+    try:
+        for _ in range(round(STILL_TIMEOUT_S / STILL_POLL_S)):
+            if all(stage.motor_done_move.get() for stage in stages):
+                return
+            yield from bps.sleep(STILL_POLL_S)
+        logger.warning("a stage still moves %g s after it was stopped", STILL_TIMEOUT_S)
+    except HARDWARE_ERRORS as error:
+        logger.warning("whether the stages stand is not known: %s", cause(error))
 
 
 def make_safe(beamline: Beamline) -> MsgGenerator[None]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from xrdct_beamline.display.snapshot import SnapshotStore
-from xrdct_beamline.domain.errors import DataError
 from xrdct_beamline.storage.journal import Document, read_journal
 from xrdct_beamline.storage.locks import OwnerLock
+from xrdct_beamline.storage.runs import Run, find_run, journaled_runs, slice_runs
 
 from .pipeline import LiveSettings, Pipeline, checked_output
 
@@ -40,7 +40,7 @@ def replay(
     search:
         Folders in which raw files are looked for by name, as on another machine.
     run_uid:
-        Only this run; its first letters suffice.
+        Only this run, with those that it resumes or that resume it; its first letters suffice.
 
     Raises
     ------
@@ -53,32 +53,37 @@ def replay(
     """
     settings = settings or LiveSettings()
     settings = replace(settings, search=(*settings.search, *search))
-    documents = read_journal(journal) if isinstance(journal, Path | str) else journal
+    if run_uid is None:
+        documents = read_journal(journal) if isinstance(journal, Path | str) else journal
+    else:
+        documents = _of_slice(journal, run_uid)
     folder = checked_output(output_dir)
     with OwnerLock(folder / LOCK_NAME, what=f"output folder {folder}"):
         pipeline = Pipeline(folder, settings, SnapshotStore())
         try:
-            n_runs = 0
-            for name, doc in documents if run_uid is None else _of_run(documents, run_uid):
-                n_runs += name == "start"
+            for name, doc in documents:
                 pipeline(name, doc)
             pipeline.finish()
         finally:
             pipeline.close()
-    if run_uid is not None and n_runs == 0:
-        raise DataError(f"no run {run_uid} was found; list the uids of the journal's start documents")
     return list(pipeline.paths)
 
 
-def _of_run(documents: Iterable[Document], run_uid: str) -> Iterator[Document]:
-    """Yield the documents of one run."""
-    run: str | None = None
+def _of_slice(journal: Path | str | Iterable[Document], run_uid: str) -> Iterator[Document]:
+    """Return the documents of the runs that make one slice."""
+    if isinstance(journal, Path | str):
+        runs = journaled_runs(journal)
+        documents: Iterable[Document] = read_journal(journal)
+    else:
+        documents = list(journal)
+        runs = [Run(start=doc) for name, doc in documents if name == "start"]
+    return _of_runs(documents, {run.uid for run in slice_runs(runs, find_run(runs, run_uid))})
+
+
+def _of_runs(documents: Iterable[Document], uids: Collection[str]) -> Iterator[Document]:
     descriptors: set[str] = set()
     for name, doc in documents:
-        if name == "start" and doc["uid"].startswith(run_uid):
-            run = doc["uid"]
-            yield name, doc
-        elif run is not None and doc.get("run_start") == run:
+        if doc.get("run_start", doc["uid"] if name == "start" else None) in uids:
             if name == "descriptor":
                 descriptors.add(doc["uid"])
             yield name, doc

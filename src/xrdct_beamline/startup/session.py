@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bluesky import RunEngine
-from bluesky.utils import MsgGenerator
+from bluesky.utils import MsgGenerator, RunEngineInterrupted
 
 from xrdct_beamline.callbacks.console import LineTable
 from xrdct_beamline.devices.beamline import Beamline, build_beamline
 from xrdct_beamline.devices.connection import wait_for_connections
+from xrdct_beamline.devices.watchdog import Heartbeat, Watchdog
 from xrdct_beamline.domain.documents import Role
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.scan import ScanGeometry
@@ -24,8 +26,9 @@ from xrdct_beamline.storage.catalog_server import CatalogServer, write_profile
 from xrdct_beamline.storage.journal import JournalWriter
 
 from .configuration import Configuration
+from .resume import resume, run_cut_short
 
-__all__ = ["Session"]
+__all__ = ["Session", "ended_on_interrupt"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +66,18 @@ class Session:
         self._journal = JournalWriter(paths.journal)
         self._server: CatalogServer | None = None
         self.catalog: CatalogSubscriber | None = None
+        self._heartbeat: Heartbeat | None = None
         try:
             self.beamline: Beamline = build_beamline(configuration.beamline.prefix, configuration.devices)
             wait_for_connections(self.beamline.devices, timeout_s=configuration.beamline.connection_timeout_s)
+            self._start_heartbeat()
             self.RE = RunEngine({"beamline_id": configuration.beamline.name})
             self.RE.record_interruptions = True
             self.RE.subscribe(self._journal)
             if configuration.catalog.enabled:
                 self._open_catalog()
             self.RE.subscribe(LineTable(say))
+            self._look_back()
         except BaseException:
             self.close()
             raise
@@ -98,8 +104,16 @@ class Session:
 
         return operando(self.beamline, scan, n_pauses, timeout_s=timeout_s, **options)
 
+    def resume(self, uid: str, **options: Any) -> MsgGenerator[str]:
+        """Plan what a slice lacks, as `startup.resume.resume`."""
+        return resume(self, uid, say=self._say, **options)
+
     def close(self) -> None:
-        """Let the catalog catch up, and give the beamline back."""
+        """Bring the lines to their safe level, let the catalog catch up, and give the beamline back."""
+        if self._heartbeat is not None:
+            self.beamline.trigger.stop()
+            self.beamline.shutter.stop()
+            self._heartbeat.stop()
         if self.catalog is not None:
             self.catalog.close(timeout_s=30.0)
             for uid, reason in self.catalog.missing.items():
@@ -116,6 +130,26 @@ class Session:
     ) -> None:
         self.close()
 
+    def _look_back(self) -> None:
+        """Undo what a killed session has left, and say what it has not finished."""
+        self.beamline.shutter.stop()
+        run = run_cut_short(self.configuration)
+        if run is not None:
+            uid = run.uid[:8]
+            self._say(
+                f"slice {uid} was cut short; RE(resume('{uid}')) or xrdct resume {uid} takes what it lacks"
+            )
+
+    def _start_heartbeat(self) -> None:
+        """Have the lines dropped and the shutter closed by their server, should this process vanish."""
+        settings, connection = self.configuration.devices, self.configuration.beamline
+        if not settings.trigger_settings.has_watchdog:
+            return
+        watchdog = Watchdog(connection.prefix + settings.trigger, name="watchdog")
+        wait_for_connections([watchdog], timeout_s=connection.connection_timeout_s)
+        self._heartbeat = Heartbeat(watchdog, settings.trigger_settings.heartbeat_s)
+        self._heartbeat.start()
+
     def _open_catalog(self) -> None:
         paths, profile = self.configuration.paths, self.configuration.catalog.profile
         self._server = CatalogServer(paths.catalog, [paths.raw])
@@ -126,6 +160,16 @@ class Session:
             write_profile(paths.catalog, [paths.raw], name=profile)
         except ConfigurationError as error:  # the catalog works, it just has no short name
             self._say(f"no catalog profile: {error}")
+
+
+@contextmanager
+def ended_on_interrupt(RE: RunEngine) -> Iterator[None]:
+    """Turn Ctrl-C, after which the RunEngine waits for orders, into the end of the scan."""
+    try:
+        yield
+    except RunEngineInterrupted as error:
+        RE.abort("Ctrl-C")
+        raise KeyboardInterrupt from error
 
 
 def _make_writable(folder: Path) -> None:

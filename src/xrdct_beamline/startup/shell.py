@@ -21,6 +21,7 @@ BANNER = """
 xrdct-beamline at {name}: {devices}
     RE(slice_())                         one slice as configured
     RE(operando(3, timeout_s=3600))      a slice at each of the next three pauses of the cell
+    RE(resume("last"))                   what a slice lacks that was cut short
     RE(bps.mv(rotation, 90))             a motor by hand
 Ctrl-C once pauses after the line; then RE.resume(), RE.stop() or RE.abort().
 {page}"""
@@ -41,6 +42,7 @@ def namespace(session: Session) -> dict[str, Any]:
         "beamline": session.beamline,
         "slice_": session.slice,
         "operando": session.operando,
+        "resume": session.resume,
         "ScanGeometry": ScanGeometry,
         **{device.name: device for device in session.beamline.devices},
     }
