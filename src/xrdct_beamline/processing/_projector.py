@@ -27,8 +27,8 @@ from ._filters import FILTERS, check_filter, filter_kernel, variance_kernel
 
 __all__ = ["LineProjector", "OutputField"]
 
-#: Work space of one line, of all threads together: 0.75 MB, so that each part stays in its core's cache.
-ROOM_VALUES = 192 * 1024
+#: Work space of one line, of all threads together: 0.5 MB, so that each part stays in its core's cache.
+ROOM_VALUES = 128 * 1024
 #: Filtered points that a thread works on at once, at most.
 LARGEST_BAND = 512
 
