@@ -27,6 +27,7 @@ from xrdct_beamline.domain.documents import (
     Role,
     Verdict,
 )  # fmt: skip
+from xrdct_beamline.domain.results import RefinedMaps
 from xrdct_beamline.domain.scan import ScanGeometry
 
 Document = tuple[str, dict[str, Any]]
@@ -251,3 +252,30 @@ def phantom_line(geometry: ScanGeometry, rotation_index: int, counts: float = 30
     """Return the frames of a line of the phantom, in the order of acquisition."""
     rays = phantom_ray(geometry, rotation_index)[geometry.line_translations(rotation_index)]
     return np.array([rings_frame(counts * ray) for ray in rays])
+
+
+def made_maps(names: Iterable[str], shape: Any, *, a_A: Any = 8.2) -> RefinedMaps:
+    """Return maps of cubic phases with one lattice parameter map for all and plain values for the rest."""
+    status = np.zeros(shape, np.int8)
+    a = np.broadcast_to(np.asarray(a_A, dtype=np.float64), status.shape)
+    cell = np.stack([a, a, a, *[np.full(status.shape, 90.0)] * 3], axis=-1)
+
+    def each(value: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        return {name: value.copy() for name in names}
+
+    names = tuple(names)
+    constant = np.ones(status.shape)
+    return RefinedMaps(
+        names=names,
+        cell=each(cell),
+        cell_esd=each(np.full_like(cell, 3e-4)),
+        scale=each(constant),
+        scale_esd=each(0.02 * constant),
+        mass_fraction=each(constant / len(names)),
+        mass_fraction_esd=each(0.01 * constant),
+        background=np.zeros((*status.shape, 4)),
+        width=np.full(status.shape, np.nan),
+        width_esd=np.full(status.shape, np.nan),
+        rwp=0.1 * constant,
+        status=status,
+    )

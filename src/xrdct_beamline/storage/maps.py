@@ -26,7 +26,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 _OF_PHASE = (
     ("a", "a_A", "angstrom"),
     ("a_errors", "a_esd_A", "angstrom"),
-    ("cell", "cell", "angstrom, deg"),
+    ("cell", "cell", ""),
+    ("cell_errors", "cell_esd", ""),
     ("scale", "scale", ""),
     ("scale_errors", "scale_esd", ""),
     ("mass_fraction", "mass_fraction", ""),
@@ -52,9 +53,10 @@ def lay_out_maps(
         of_phase = new_data_group(maps, map_group_name(phase), ["y", "x"], signal="a")
         of_phase.attrs["phase"] = phase
         for name, _, units in _OF_PHASE:
-            new_room(of_phase, name, (*shape, 6) if name == "cell" else shape, np.float32, np.nan)
+            new_room(of_phase, name, (*shape, 6) if name.startswith("cell") else shape, np.float32, np.nan)
             if units:
                 of_phase[name].attrs["units"] = units
+        of_phase["cell"].attrs["meaning"] = "a, b, c in angstrom; alpha, beta, gamma in degrees"
         of_phase["a"].attrs["long_name"] = f"lattice parameter a of {phase} (Å)"
         of_phase["a"].attrs["interpretation"] = "image"
         _axes(of_phase, y_mm, x_mm)
@@ -65,6 +67,9 @@ def lay_out_maps(
         "0 converged, 1 no signal, 2 at limit, 3 failed, 4 not measured, 255 not refined"
     )
     new_room(fit, "background", (*shape, n_background), np.float32, np.nan)
+    for name in ("width", "width_errors"):
+        new_room(fit, name, shape, np.float32, np.nan)
+        fit[name].attrs["units"] = "deg"
     _axes(fit, y_mm, x_mm)
 
 
@@ -77,8 +82,8 @@ def write_maps(entry: h5py.Group, maps: RefinedMaps) -> None:
         If the file has no room for a phase, or for maps of this shape.
     """
     status = np.asarray(maps.status)
-    for phase in maps.a_A:
-        where = f"maps/{map_group_name(phase)}"
+    groups = {phase: f"maps/{map_group_name(phase)}" for phase in maps.names}
+    for phase, where in groups.items():
         if where not in entry:
             raise DataError(
                 f"the processed file has no room for maps of {phase}; refine into a file of its own"
@@ -87,12 +92,14 @@ def write_maps(entry: h5py.Group, maps: RefinedMaps) -> None:
             raise DataError(
                 f"maps of shape {status.shape} do not fit the processed file's {entry[where]['a'].shape}"
             )
+    for phase, where in groups.items():
         for name, attribute, _ in _OF_PHASE:
             entry[where][name][...] = getattr(maps, attribute)[phase]
     fit = entry["maps/fit"]
     fit["rwp"][...] = maps.rwp
     fit["status"][...] = status
     fit["background"][...] = maps.background
+    fit["width"][...], fit["width_errors"][...] = maps.width, maps.width_esd
 
 
 def read_maps(path: Path | str) -> dict[str, dict[str, npt.NDArray[Any]]]:
