@@ -16,6 +16,7 @@ from ._azimuth import estimate_cells, fill_cells
 from ._estimators import N_COLUMNS, TRIMMED_MEAN, Plan
 from ._rings import Rings
 from ._ringwise import estimate_rings, scatter, scatter_dark
+from ._spots import N_LOW, subtract_spots
 from ._tables import CLASSES, estimate_tables, fill_table, sort_tail
 
 __all__ = ["Reducer", "Rows", "load_kernels"]
@@ -35,6 +36,7 @@ class _Workspace:
         self.tails = np.empty((n_threads, room), np.int32)
         self.tail = np.empty(room * n_threads, np.int32)
         self.tail_start = np.empty(rings.n_rings + 1, np.int64)
+        self.low = np.empty((rings.n_rings, N_LOW))
         self._n_pixels = int(rings.start[-1])
 
     @cached_property
@@ -73,9 +75,10 @@ class Reducer:
             if self._cells is not None:
                 self._by_cells(frame, self._cells, run, n_threads, rows)
                 return rows
-            if self._counts_are_small(frame) and self._by_tables(frame, workspace, run, n_threads, rows):
-                return rows
-            self._by_rings(frame, workspace, run, n_threads, rows)
+            small = self._counts_are_small(frame)
+            if not (small and self._by_tables(frame, workspace, run, n_threads, rows)):
+                self._by_rings(frame, workspace, run, n_threads, rows)
+            subtract_spots(workspace.low, rows)
             return rows
         finally:
             with self._lock:
@@ -111,7 +114,7 @@ class Reducer:
             return False
         tail = np.concatenate([w.tails[t, :length] for t, length in enumerate(lengths)])
         sort_tail(tail, tail.size, words, rings.n_rings, w.tail_start, w.tail)
-        shared = (offset, step, rings.deficit, frame, words, w.tail, w.tail_start, self._plan, rows)
+        shared = (offset, step, rings.deficit, frame, words, w.tail, w.tail_start, self._plan, rows, w.low)
         shares = pairwise(np.linspace(0, rings.n_rings, n_threads + 1).astype(int))
         run([(estimate_tables, (w.tables, a, b, *shared)) for a, b in shares])
         return True
@@ -132,7 +135,7 @@ class Reducer:
         norm, corrected = rings.norm_in_order, rings.norm is not None
         run(
             [
-                (estimate_rings, (buffer, norm, start, a, b, corrected, self._plan, rows))
+                (estimate_rings, (buffer, norm, start, a, b, corrected, self._plan, rows, w.low))
                 for a, b in pairwise(edges)
             ]
         )

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._estimators import Plan, estimate_unordered
+from ._spots import note_low_counts
 from ._trim import COUNTS, NORM, PIXELS, VALUE
 
 __all__ = ["estimate_rings", "scatter", "scatter_dark"]
@@ -85,7 +86,7 @@ def _correct(entries: Floats, n: int, corrected: bool) -> None:
 @_jit
 def estimate_rings(
     buffer: Floats, norm: Floats, start: Indices, first: int, last: int, corrected: bool, plan: Plan,
-    rows: npt.NDArray[np.float64],
+    rows: npt.NDArray[np.float64], low: npt.NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Estimate the rings ``first…last`` from pixels in ring order."""
     room = 1
@@ -98,3 +99,4 @@ def estimate_rings(
         n = _copy_valid(buffer, norm, start[r], start[r + 1], entries)
         _correct(entries, n, corrected)
         estimate_unordered(entries, n, plan, rows[r])
+        note_low_counts(entries, n, plan, rows[r], low[r])

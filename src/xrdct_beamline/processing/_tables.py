@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._estimators import Plan, estimate_ordered
+from ._spots import note_low_counts
 from ._trim import COUNTS, NORM, PIXELS, VALUE
 
 __all__ = ["CLASSES", "estimate_tables", "fill_table", "sort_tail"]
@@ -148,6 +149,7 @@ def _sort_entries(entries: Floats, first: int, last: int) -> None:
 def estimate_tables(
     tables: Tables, first: int, last: int, offset: Floats, step: Floats, deficit: Floats,
     frame: Frame, words: Words, tail: Indices, tail_start: Indices, plan: Plan, rows: Floats,
+    low: Floats,
 ) -> None:  # fmt: skip
     """Estimate the rings ``first…last`` from the tables of one frame and clear their cells.
 
@@ -163,3 +165,4 @@ def estimate_tables(
             of_ring = tail[tail_start[r] : tail_start[r + 1]]
             n = _append_tail(of_ring, frame, words, offset[r], step[r], n, entries)
         estimate_ordered(entries, n, deficit[r], plan, rows[r])
+        note_low_counts(entries, n, plan, rows[r], low[r])
