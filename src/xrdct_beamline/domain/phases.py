@@ -175,6 +175,11 @@ class Phase:
         return atoms
 
     @property
+    def sites(self) -> tuple[tuple[Site, float], ...]:
+        """Atoms of the asymmetric unit with their images in the cell, and their occupancies."""
+        return tuple(self._occupied())
+
+    @property
     def cell_mass_g_mol(self) -> float:
         """Mass of the contents of one cell, Z·M of Hill and Howard (1987)."""
         return sum(n * float(gemmi.Element(element).weight) for element, n in self.composition.items())
