@@ -102,6 +102,7 @@ def _add_sim(commands: Any, common: Parser, configured: Parser) -> None:
     p.add_argument("--time-scale", type=float, default=1.0, help="how many times faster the cell runs")
     p.add_argument("--pause-at", type=float, nargs="*", metavar="X", help="lithium contents to pause at")
     p.add_argument("--pause-s", type=float, help="length of a pause (default: until DONE)")
+    p.add_argument("--freeze", action="store_true", help="frames depend on positions alone, not on time")
     p.set_defaults(run=_sim)
 
 
@@ -118,6 +119,7 @@ def _sim(options: argparse.Namespace) -> int:
         time_scale=options.time_scale,
         pause_at=options.pause_at,
         pause_s=options.pause_s,
+        freeze=options.freeze,
     )
     if options.list_pvs:
         for name, kind, doc in list_pvs(chosen):
@@ -188,7 +190,7 @@ def _add_resume(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser(
         "resume", parents=[configured], help="measure what a slice lacks that was cut short"
     )
-    p.add_argument("run", metavar="RUN", help="uid of the run, or how it begins; 'last' is the newest slice")
+    p.add_argument("uid", metavar="RUN", help="uid of the run, or how it begins; 'last' is the newest slice")
     p.add_argument("--dry-run", action="store_true", help="say what is missing, and measure nothing")
     p.add_argument(
         "--find-axis",
@@ -205,7 +207,7 @@ def _resume(options: argparse.Namespace) -> int:
     from xrdct_beamline.startup.resume import find_unfinished
 
     configuration = load_configuration(options.config)
-    found = find_unfinished(configuration, options.run)
+    found = find_unfinished(configuration, options.uid)
     if options.dry_run or not found.missing:
         print(found, f"missing lines: {list(found.missing) or 'none'}", sep="\n")
         return 0
@@ -216,9 +218,9 @@ def _resume(options: argparse.Namespace) -> int:
         print(text, flush=True)
 
     with Session(configuration, say) as session, ended_on_interrupt(session.RE):
-        plan = session.resume(options.run, find_axis=options.find_axis, limit_mm=options.limit_mm)
+        plan = session.resume(options.uid, find_axis=options.find_axis, limit_mm=options.limit_mm)
         session.RE(plan)
-        left = find_unfinished(configuration, options.run)
+        left = find_unfinished(configuration, options.uid)
     print(left)
     return 1 if left.missing else 0
 

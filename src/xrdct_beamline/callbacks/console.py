@@ -47,8 +47,10 @@ class LineTable:
         geometry = ScanGeometry.from_metadata(xrdct["geometry"])
         state = xrdct.get("state_index")
         name = f"slice {doc['uid'][:8]}" + ("" if state is None else f", pause {state + 1}")
-        self._scans[doc["uid"]] = _Scan(name, len(geometry.rotation_deg))
-        self._say(f"{name}: {geometry.shape[1]} x {geometry.shape[0]} points")
+        n_lines = int(doc.get("num_lines", len(geometry.rotation_deg)))
+        self._scans[doc["uid"]] = _Scan(name, n_lines)
+        rest = f", the rest of slice {xrdct['resumes'][:8]}" if xrdct.get("resumes") else ""
+        self._say(f"{name}: {geometry.shape[1]} x {n_lines} points{rest}")
 
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
         if doc["name"] == LINES and doc["run_start"] in self._scans:

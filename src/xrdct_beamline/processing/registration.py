@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 from xrdct_beamline.domain.errors import ProcessingError
 
@@ -57,15 +56,19 @@ def profile_shift(reference: FloatArray, moved: FloatArray) -> ProfileShift:
         raise ProcessingError("the profile is flat; its shift cannot be found, choose a line with an edge")
     reach = int((1 - LEAST_OVERLAP) * len(a))
     coarse = min(range(-reach, reach + 1), key=lambda s: _difference(a, b, float(s)))
-    fine = minimize_scalar(
-        lambda s: _difference(a, b, s),
-        bounds=(coarse - 1.0, coarse + 1.0),
-        method="bounded",
-        options={"xatol": TOLERANCE},
-    )
-    residual = _difference(a, b, float(fine.x))
-    sigma = float(np.sqrt(residual / np.square(slope).sum()))
-    return ProfileShift(steps=float(fine.x), sigma=max(sigma, TOLERANCE))
+    steps = _refined(a, b, float(coarse))
+    sigma = float(np.sqrt(_difference(a, b, steps) / np.square(slope).sum()))
+    return ProfileShift(steps=steps, sigma=max(sigma, TOLERANCE))
+
+
+def _refined(a: FloatArray, b: FloatArray, coarse: float) -> float:
+    """Return the minimum within a step of ``coarse``, by ever finer grids."""
+    width = 1.0
+    while width > TOLERANCE:
+        candidates = coarse + width * np.linspace(-1.0, 1.0, 9)
+        coarse = float(min(candidates, key=lambda s: _difference(a, b, float(s))))
+        width /= 4.0
+    return coarse
 
 
 def _difference(a: FloatArray, b: FloatArray, shift: float) -> float:

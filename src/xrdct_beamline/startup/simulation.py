@@ -29,6 +29,7 @@ def sim_options(
     time_scale: float = 1.0,
     pause_at: Sequence[float] | None = None,
     pause_s: float | None = None,
+    freeze: bool = False,
 ) -> SimOptions:
     """Return what is simulated for a configuration; ``pause_s`` None pauses until DONE."""
     poni = configuration.calibration.poni
@@ -47,6 +48,7 @@ def sim_options(
         poni=poni_text,
         detector=detector or configuration.calibration.detector,
         programme=programme,
+        freeze=freeze,
     )
 
 
