@@ -50,7 +50,7 @@ def forward(electrode, detector):
 
 def test_rings_are_the_means_of_the_renderers_pixels(electrode, detector):
     rings = RingDetector(detector, n_bins=300, range_deg=(4.0, 9.4), flat_rms=0.0)
-    thin = BeamProfile(width_mm=0.0, n_rays=1)
+    thin = BeamProfile(n_rays=1)
     contents = Composition(electrode, LMO_LATTICE, 7)
     forward = PatternForward(electrode, contents, rings, beam=thin, n_depths=9, n_lattices=64)
     renderer = FrameRenderer(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 __all__ = [
     "ALUMINIUM",
+    "CERIA",
     "HC_EV_A",
     "LI2MNO3",
     "LIMNO2",
@@ -168,6 +169,16 @@ LI2MNO3 = Structure(
     b_A=8.532,
     c_A=5.030,
     beta_deg=109.46,
+)
+
+#: CeO2, the calibrant, Fm-3m, with the cell of SRM 674b.
+CERIA = Structure(
+    "CeO2",
+    5.411651,
+    (
+        Site({"Ce": 1.0}, _centred([(0.0, 0.0, 0.0)], *_F), 0.2),
+        Site({"O": 1.0}, _centred([(0.25, 0.25, 0.25), (0.75, 0.75, 0.75)], *_F), 0.4),
+    ),
 )
 
 #: Aluminium of the current collector, Fm-3m.
