@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_replay,
         _add_resume,
         _add_integrate,
+        _add_calibrate,
         _add_reconstruct,
         _add_bench,
         _add_check,
@@ -258,6 +259,50 @@ def _integrate(options: argparse.Namespace) -> int:
         polarisation=options.polarisation,
     )
     print(options.output)
+    return 0
+
+
+def _add_calibrate(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("calibrate", parents=[common], help="a calibrant's frame to an instrument file")
+    p.add_argument("frame", type=Path, metavar="FRAME", help="CBF, TIFF or EDF image of a calibrant")
+    p.add_argument("--poni", type=Path, required=True, help="calibration by pyFAI")
+    p.add_argument("--mask", type=Path, help="image of the pixel mask, 1 = masked")
+    p.add_argument("--detector", help="pyFAI's name, where the PONI names another")
+    p.add_argument("--cif", required=True, help="CIF of the calibrant, or CeO2, LaB6, Si")
+    p.add_argument(
+        "--free", choices=("profile", "zero"), default="profile",
+        help="profile: the cell is refined and the zero is 0; zero: the cell is the CIF's",
+    )  # fmt: skip
+    p.add_argument("--letters", default="u,v,w,y,z", help="of the profile, to refine (default u,v,w,y,z)")
+    p.add_argument("--no-sensor-depth", action="store_true", help="no asymmetry from a thick sensor")
+    p.add_argument("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="2theta in degrees")
+    p.add_argument("--bins", type=int, default=2000)
+    p.add_argument("--estimator", default="trimmed_mean", help="the one that the scans are processed with")
+    p.add_argument("-o", "--output", type=Path, required=True, help="instrument file to write (.toml)")
+    p.set_defaults(run=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from xrdct_beamline.services.calibrate import CalibrationOptions, calibrate, table
+
+    chosen = CalibrationOptions(
+        free=options.free,
+        letters=tuple(options.letters.split(",")),
+        sensor_depth=not options.no_sensor_depth,
+        two_theta_range_deg=None if options.range is None else tuple(options.range),
+        bins=options.bins,
+        estimator=options.estimator,
+    )
+    done = calibrate(
+        options.frame,
+        poni=options.poni,
+        mask=options.mask,
+        detector=options.detector,
+        cif=options.cif,
+        options=chosen,
+    )
+    done.instrument.save(options.output)
+    print(*table(done), options.output, sep="\n")
     return 0
 
 

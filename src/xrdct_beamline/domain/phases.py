@@ -24,8 +24,8 @@ IntArray = npt.NDArray[np.int64]
 #: h·c in eV·Å: the photon energy at which f′ is taken; the wavelength itself comes from the PONI.
 _HC_EV_A = 12398.419843320026
 
-#: Below this fraction of the strongest |F|² a reflection is absent; rounding leaves about 1e-30.
-_ABSENT = 1e-12
+#: Below this fraction of the cell's electrons squared |F|² is 0; rounding leaves about 1e-30.
+_ABSENT = 1e-15
 
 #: Points of the reciprocal lattice that are looked at in one go at most.
 _MOST_POINTS = 20_000_000
@@ -203,7 +203,8 @@ class Phase:
         d_min_A = wavelength_A / (2 * math.sin(math.radians(two_theta_max_deg) / 2))
         hkl, multiplicity, d_A = self._families(d_min_A)
         f_squared = self._f_squared(hkl, d_A, wavelength_A)
-        floor = _ABSENT * float(f_squared.max(initial=0.0))
+        electrons = sum(n * gemmi.Element(e).atomic_number for e, n in self.composition.items())
+        floor = _ABSENT * electrons**2
         angles = 2 * np.degrees(np.arcsin(np.minimum(1.0, wavelength_A / (2 * d_A))))
         found = [
             Reflection(
