@@ -41,7 +41,9 @@ def filtered_back_projection(
     image = aligned_zeros((*projector.field.shape, sinogram.shape[2]))
     for first in range(0, angles.size, LINES_PER_PASS):
         block = slice(first, first + LINES_PER_PASS)
-        lines = [fill_holes(line) for line in sinogram[block]]
+        lines = np.ascontiguousarray(sinogram[block], dtype=np.float32)
+        if not np.isfinite(lines.sum()):
+            lines = np.stack([fill_holes(line) for line in lines])
         projector.add_many(image, lines, angles[block], weight[block])
     covered = weight @ bins_measured
     scale = np.divide(np.pi, covered, out=np.full_like(covered, np.nan), where=covered > 0)

@@ -14,7 +14,7 @@ from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._outside import Outer, OutsideProjector
 
-__all__ = ["ChordFigure", "compare_chords"]
+__all__ = ["ChordFigure", "OuterRays", "chord_sums", "compare_chords"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,48 +60,74 @@ class ChordFigure:
     n_rays: int
 
 
-def compare_chords(
-    roi_sinogram: npt.NDArray[np.floating[Any]],
-    roi_geometry: ScanGeometry,
-    roi_axis_px: float,
-    outers: Sequence[Outer],
-) -> ChordFigure:
-    """Compare the last of some nested outer scans with the region's scan, summed over channels.
+@dataclass(frozen=True, slots=True, eq=False)
+class OuterRays:
+    """The rays of an outer scan, summed over channels, on the region's scale.
 
-    With its sinogram measured rays are compared; without, the projection of its slice and of those
-    around it, with the region's chords blurred to the resolution of its pixels.
+    Parameters
+    ----------
+    geometry, axis_px:
+        Where they were.
+    chords:
+        ``(rotation, translation)``; NaN where nothing was measured.
+    are_projected:
+        Whether they were computed from slices, for want of the sinogram.
     """
-    outer = outers[-1]
-    roi_chords = _summed(roi_sinogram)
-    lag_limit_mm = LARGEST_LAG_STEPS * outer.geometry.step_mm
-    t_mm = (np.arange(outer.geometry.shape[1]) - outer.axis_px) * outer.geometry.step_mm
+
+    geometry: ScanGeometry
+    axis_px: float
+    chords: FloatArray
+    are_projected: bool = False
+
+    @classmethod
+    def of(cls, outers: Sequence[Outer]) -> OuterRays:
+        """Return the rays of the last of some nested outer scans.
+
+        With its sinogram they are the measured ones; without, the projection of its slice and of
+        those around it.
+        """
+        outer = outers[-1]
+        if outer.sinogram is not None:
+            return cls(outer.geometry, outer.axis_px, outer.scale * chord_sums(outer.sinogram))
+        columns = np.arange(outer.geometry.shape[1], dtype=np.float64)
+        t_mm = (columns - outer.axis_px) * outer.geometry.step_mm
+        projector = OutsideProjector(outers, t_mm, 0.0)
+        lines = [projector.line(angle).sum(axis=1, dtype=np.float64) for angle in outer.geometry.rotation_deg]
+        return cls(outer.geometry, outer.axis_px, np.stack(lines), are_projected=True)
+
+
+def chord_sums(sinogram: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Return the sum over the last axis, the channels; NaN where nothing was measured."""
+    total: FloatArray = np.nansum(sinogram, axis=-1, dtype=np.float64)
+    return np.where(np.isfinite(sinogram).any(axis=-1), total, np.nan)
+
+
+def compare_chords(
+    roi_chords: FloatArray, roi_geometry: ScanGeometry, roi_axis_px: float, rays: OuterRays
+) -> ChordFigure:
+    """Compare the rays of an outer scan with the region's chords ``(rotation, translation)``.
+
+    Lines that the region lacks are not compared. Where the outer rays are projected, the region's
+    chords are blurred to the resolution of the outer pixels.
+    """
+    step_mm = rays.geometry.step_mm
+    t_mm = (np.arange(rays.geometry.shape[1]) - rays.axis_px) * step_mm
     roi_t_mm = (np.arange(roi_geometry.shape[1]) - roi_axis_px) * roi_geometry.step_mm
-    margin_mm = min(lag_limit_mm, 0.5 * roi_t_mm[-1])
+    margin_mm = min(LARGEST_LAG_STEPS * step_mm, 0.5 * roi_t_mm[-1])
     within = (t_mm >= roi_t_mm[0] + margin_mm) & (t_mm <= roi_t_mm[-1] - margin_mm)
-    if outer.sinogram is not None:
-        chords = outer.scale * _summed(outer.sinogram[:, within])
-    else:
-        projector = OutsideProjector(outers, t_mm[within], 0.0)
-        lines = [projector.line(angle) for angle in outer.geometry.rotation_deg]
-        chords = np.stack(lines).sum(axis=2, dtype=np.float64)
-        blur_steps = 0.5 * outer.geometry.step_mm / roi_geometry.step_mm
+    if rays.are_projected:
+        blur_steps = 0.5 * step_mm / roi_geometry.step_mm
         roi_chords = gaussian_filter1d(roi_chords, blur_steps, axis=1, mode="nearest")
-    angles, matching = _at_angles(roi_chords, roi_geometry, outer.geometry)
-    chords = chords[angles]
+    angles, matching = _at_angles(roi_chords, roi_geometry, rays.geometry)
+    chords = rays.chords[angles][:, within]
     lags_mm = np.arange(-margin_mm, margin_mm + 1e-9, roi_geometry.step_mm)
     places = (t_mm[within][:, np.newaxis] + lags_mm - roi_t_mm[0]) / roi_geometry.step_mm
     columns = np.clip(places, 0, roi_t_mm.size - 1)
     below = np.minimum(columns.astype(int), roi_t_mm.size - 2)
     part = columns - below
     seen = (1 - part) * matching[:, below] + part * matching[:, below + 1]  # (rotation, ray, lag)
-    in_place_mm = max(LAG_IN_PLACE_STEPS * outer.geometry.step_mm, SMALLEST_LAG_STEPS * roi_geometry.step_mm)
-    return _figure(chords, seen, lags_mm, in_place_mm, _share_of_gaps(outer.geometry))
-
-
-def _summed(sinogram: npt.NDArray[np.floating[Any]]) -> FloatArray:
-    """Return the sum over channels ``(rotation, translation)``; NaN where nothing was measured."""
-    total: FloatArray = np.nansum(sinogram, axis=2, dtype=np.float64)
-    return np.where(np.isfinite(sinogram).any(axis=2), total, np.nan)
+    in_place_mm = max(LAG_IN_PLACE_STEPS * step_mm, SMALLEST_LAG_STEPS * roi_geometry.step_mm)
+    return _figure(chords, seen, lags_mm, in_place_mm, _share_of_gaps(rays.geometry))
 
 
 def _share_of_gaps(geometry: ScanGeometry) -> float:
@@ -115,14 +141,15 @@ def _share_of_gaps(geometry: ScanGeometry) -> float:
 def _at_angles(
     roi_chords: FloatArray, roi_geometry: ScanGeometry, outer_geometry: ScanGeometry
 ) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """Return the outer lines within the region's angles, and the region's chords at their angles."""
+    """Return the outer lines where the region has one, and the region's chords at their angles."""
     roi_deg = np.asarray(roi_geometry.rotation_deg)
     outer_deg = np.asarray(outer_geometry.rotation_deg)
     shared = np.flatnonzero((outer_deg >= roi_deg[0] - 1e-9) & (outer_deg <= roi_deg[-1] + 1e-9))
     after = np.clip(np.searchsorted(roi_deg, outer_deg[shared]), 1, roi_deg.size - 1)
     u = (outer_deg[shared] - roi_deg[after - 1]) / (roi_deg[after] - roi_deg[after - 1])
     nearer = np.where(u < 0.5, after - 1, after)  # a mean of two rays would blur what they cross
-    return shared, roi_chords[nearer]
+    there = np.isfinite(roi_chords[nearer]).any(axis=1)
+    return shared[there], roi_chords[nearer[there]]
 
 
 def _figure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from ._backprojection import (
     add_line,
     aligned_zeros,
     back_project,
-    filter_line,
+    filter_lines,
     splat,
     splat_regions,
 )
@@ -158,14 +158,13 @@ class LineProjector:
     def add_many(
         self,
         image: npt.NDArray[np.float32],
-        lines: Sequence[npt.NDArray[np.float32]],
+        lines: npt.NDArray[np.float32],
         rotation_deg: npt.NDArray[np.float64],
         weight: npt.NDArray[np.float64],
     ) -> None:
-        """Add several lines in one pass over the image, at the price of room for them when filtered."""
+        """Add lines ``(line, translation, bin)`` in one pass; needs room for all of them filtered."""
         filtered = self._workspace((len(lines), self.n_points, image.shape[2]))
-        for line, out in zip(lines, filtered, strict=True):
-            filter_line(self._kernel, self.oversampling, line, out)
+        filter_lines(self._kernel, self.oversampling, lines, filtered)
         back_project(image, filtered, weight, *self._points(rotation_deg))
 
     def _bands(self, n_bins: int) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ from xrdct_beamline.domain.errors import ProcessingError
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._batch import filtered_back_projection
-from ._chords import ChordFigure, compare_chords
+from ._chords import ChordFigure, OuterRays, chord_sums, compare_chords
 from ._outside import Outer, OutsideProjector, disc_radius_mm
 from .sinogram import as_channels, fill_holes
 
@@ -47,16 +47,12 @@ LARGEST_MOMENT_SPREAD = 0.1
 LARGEST_EMPTY_RESIDUAL = 0.1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InteriorResult:
-    """A corrected region of interest and what speaks for and against it.
+@dataclass(frozen=True, slots=True)
+class InteriorFigures:
+    """What speaks for and against a corrected region of interest.
 
     Parameters
     ----------
-    sinogram:
-        What was measured less what lies outside, ``(rotation, translation, bin)``.
-    outside:
-        What was subtracted, same shape.
     chords:
         One figure per outer scan, in the order given.
     moment_spread:
@@ -68,8 +64,6 @@ class InteriorResult:
         What is wrong, a sentence each; empty for a good result.
     """
 
-    sinogram: npt.NDArray[np.float32]
-    outside: npt.NDArray[np.float32]
     chords: tuple[ChordFigure, ...]
     moment_spread: float
     empty_residual: float | None
@@ -79,6 +73,50 @@ class InteriorResult:
     def verdict(self) -> str:
         """Return "good" or "bad"."""
         return "bad" if self.reasons else "good"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InteriorResult:
+    """A corrected region of interest, and its figures of merit.
+
+    Parameters
+    ----------
+    sinogram:
+        What was measured less what lies outside, ``(rotation, translation, bin)``.
+    outside:
+        What was subtracted, same shape.
+    figures:
+        What speaks for and against it.
+    """
+
+    sinogram: npt.NDArray[np.float32]
+    outside: npt.NDArray[np.float32]
+    figures: InteriorFigures
+
+    @property
+    def chords(self) -> tuple[ChordFigure, ...]:
+        """One figure per outer scan, in the order given."""
+        return self.figures.chords
+
+    @property
+    def moment_spread(self) -> float:
+        """Relative spread of the corrected mass over angle."""
+        return self.figures.moment_spread
+
+    @property
+    def empty_residual(self) -> float | None:
+        """Relative mean in the parts declared empty; None where nothing was declared."""
+        return self.figures.empty_residual
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is wrong, a sentence each."""
+        return self.figures.reasons
+
+    @property
+    def verdict(self) -> str:
+        """Return "good" or "bad"."""
+        return self.figures.verdict
 
 
 def region_projector(
@@ -124,19 +162,43 @@ def subtract_outside(
         )
     outside = np.stack([projector.line(angle) for angle in roi_geometry.rotation_deg])
     corrected = (measured - outside).astype(np.float32)
-    chords = tuple(
-        compare_chords(measured, roi_geometry, roi_axis_px, outers[: k + 1]) for k in range(len(outers))
+    figures = interior_figures(
+        chord_sums(measured),
+        chord_sums(corrected).sum(axis=1),
+        roi_geometry,
+        roi_axis_px,
+        [OuterRays.of(outers[: k + 1]) for k in range(len(outers))],
+        None if empty is None else _empty_residual(corrected, roi_geometry, roi_axis_px, empty),
     )
-    spread = _moment_spread(corrected)
-    residual = None if empty is None else _empty_residual(corrected, roi_geometry, roi_axis_px, empty)
-    return InteriorResult(
-        sinogram=corrected,
-        outside=outside,
-        chords=chords,
-        moment_spread=spread,
-        empty_residual=residual,
-        reasons=_reasons(chords, spread, residual),
-    )
+    return InteriorResult(sinogram=corrected, outside=outside, figures=figures)
+
+
+def interior_figures(
+    chords: npt.NDArray[np.float64],
+    mass: npt.NDArray[np.float64],
+    roi_geometry: ScanGeometry,
+    roi_axis_px: float,
+    rays: Sequence[OuterRays],
+    empty_residual: float | None = None,
+) -> InteriorFigures:
+    """Return the figures of a region, of the lines that are there.
+
+    Parameters
+    ----------
+    chords:
+        Of the region as measured, summed over channels, ``(rotation, translation)``.
+    mass:
+        Corrected mass of each line, ``(rotation,)``.
+    roi_geometry, roi_axis_px:
+        The region's scan.
+    rays:
+        Of each outer scan.
+    empty_residual:
+        As in `InteriorFigures`.
+    """
+    compared = tuple(compare_chords(chords, roi_geometry, roi_axis_px, r) for r in rays)
+    spread = _moment_spread(mass)
+    return InteriorFigures(compared, spread, empty_residual, _reasons(compared, spread, empty_residual))
 
 
 def _from_axis_mm(geometry: ScanGeometry, axis_px: float) -> npt.NDArray[np.float64]:
@@ -144,12 +206,12 @@ def _from_axis_mm(geometry: ScanGeometry, axis_px: float) -> npt.NDArray[np.floa
     return (columns - axis_px) * geometry.step_mm
 
 
-def _moment_spread(corrected: npt.NDArray[np.float32]) -> float:
+def _moment_spread(mass: npt.NDArray[np.float64]) -> float:
     """Return the relative spread of the mass per line, less that from one line to the next.
 
     What an outer scan gets wrong lasts for several of the region's finer angles; counting noise does not.
     """
-    mass: npt.NDArray[np.float64] = np.nansum(corrected, axis=(1, 2), dtype=np.float64)
+    mass = mass[np.isfinite(mass)]
     if mass.size < 3 or not mass.any():
         return 0.0
     noise = 0.5 * float(np.mean(np.square(np.diff(mass))))
