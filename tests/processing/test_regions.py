@@ -51,6 +51,20 @@ def test_regions_are_those_of_the_slice_holes_and_lost_lines_included():
         assert found.sigma[i] == pytest.approx(total_sigma / n, rel=1e-5)
 
 
+@pytest.mark.parametrize("blur_px", [None, 1.2])
+def test_means_of_a_slice_that_is_given_are_the_same(blur_px):
+    sinogram, sigma = sinogram_of_noise(8)
+    labels = random_labels(1)
+    arguments = {"rotation_deg": ANGLES, "axis_px": AXIS, "sigma": sigma, "blur_px": blur_px}
+    image = incremental(sinogram, sigma).slice()
+    own = region_patterns(sinogram, labels, **arguments)
+    given = region_patterns(np.ones_like(sinogram), labels, image=image, **arguments)
+    assert given.intensity == pytest.approx(own.intensity, abs=1e-5)
+    assert given.sigma == pytest.approx(own.sigma)
+    with pytest.raises(ProcessingError, match="the slice has shape"):
+        region_patterns(sinogram, labels, image=image[1:], **arguments)
+
+
 def test_correlations_tell_how_far_the_regions_scatter_together():
     labels = np.zeros((N, N), np.int32)
     labels[12:18, 8:12], labels[12:18, 12:16], labels[24:28, 20:26] = 1, 2, 3

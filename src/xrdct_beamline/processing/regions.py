@@ -53,6 +53,7 @@ def region_patterns(
     blur_px: float | None = None,
     filter_name: str = "ramp",
     field: OutputField | None = None,
+    image: FloatArray | None = None,
 ) -> RegionPatterns:
     """Return the mean pattern of each region of a slice, as `IncrementalFBP.region` over its size.
 
@@ -70,6 +71,9 @@ def region_patterns(
         FWHM of the slice's resolution (`blur_fwhm_px`). With it, what regions and their surroundings
         exchange is taken out; the price is a larger sigma. What bleeds into a region of interest needs a
         label of its own, or is taken as the same all around.
+    image:
+        Slice ``(y, x, bin)`` that the means are taken from, where it is not the sinogram's own: one that
+        was freed from what lies outside of a region of interest. Sigma stays that of the rays.
 
     Raises
     ------
@@ -91,16 +95,18 @@ def region_patterns(
     for index in np.flatnonzero(measured.any(axis=1)):
         angle = float(np.asarray(rotation_deg, dtype=np.float64)[index])
         gain = weight[index] * (mixing @ projector.region_gains(regions, mixing.shape[1], angle))
-        total += gain @ fill_holes(sinogram[index])
+        if image is None:
+            total += gain @ fill_holes(sinogram[index])
         if sigma is not None:
             line_variance = fill_holes(np.square(sigma[index]))
             variance += np.square(gain) @ line_variance
             covariance += (gain * line_variance.mean(axis=1, dtype=np.float64)) @ gain.T
     scale = np.divide(np.pi, covered, out=np.full(n_bins, np.nan), where=covered > 0)
+    total = total * scale if image is None else mixing @ _sums(image, regions, mixing.shape[1])
     return RegionPatterns(
         label=names,
         n_pixels=sizes,
-        intensity=total * scale,
+        intensity=total,
         sigma=None if sigma is None else np.sqrt(variance) * scale,
         correlation=None if sigma is None else _correlation(covariance),
     )
@@ -182,6 +188,17 @@ def _regions(
         )
     all_sizes = np.append(sizes, float(max(1, int(np.count_nonzero(outside)))))
     return names, sizes, regions, np.linalg.inv(matrix)[: names.size] / all_sizes
+
+
+def _sums(image: FloatArray, regions: npt.NDArray[np.int64], n_regions: int) -> npt.NDArray[np.float64]:
+    """Return the sum of a slice over each region, ``(region, bin)``."""
+    if image.shape[:2] != regions.shape:
+        raise ProcessingError(f"the slice has shape {image.shape}, the labels {regions.shape}")
+    sums = np.zeros((n_regions, image.shape[2]))
+    for row, line in zip(regions, image, strict=True):  # a row at a time: a copy of the slice is 0.5 GB
+        inside = row >= 0
+        np.add.at(sums, row[inside], line[inside].astype(np.float64))
+    return sums
 
 
 def _surroundings(labels: Labels, sigma_px: float) -> npt.NDArray[np.bool_]:
