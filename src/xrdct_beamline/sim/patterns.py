@@ -205,27 +205,40 @@ class PatternForward:
         return per_sr * np.float32(self.photons * self._pixel_sr), paths.transmission
 
     def line(
-        self, rotation_deg: float, translation_mm: FloatArray, lithium_content: float, seed: int
+        self, rotation_deg: float, translation_mm: FloatArray, lithium_content: float, seed: int | None
     ) -> tuple[Float32Array, Float32Array]:
         """Return a measured line and its sigma, both ``(translation, ring)``.
 
-        The same arguments give the same line, whatever was asked for before.
+        The same arguments give the same line, whatever was asked for before. Without a seed there is
+        no noise, and sigma is what it would be.
         """
         expected, transmission = self.expected_line(rotation_deg, translation_mm, lithium_content)
-        key = frame_key(seed, rotation_deg, lithium_content, float(translation_mm[0]), self.photons)
         to_counts = self._sensitivity / self._pixel_sr
         air = self.photons * self._air * self._sensitivity
+        if seed is None:
+            factor = transmission[:, None] * to_counts
+            return expected, (np.sqrt(expected * factor + air) / factor).astype(np.float32)
+        key = frame_key(seed, rotation_deg, lithium_content, float(translation_mm[0]), self.photons)
         sigma = np.empty_like(expected)
         _count(expected, sigma, transmission, to_counts, air, np.uint64(key))
         return expected, sigma
 
     def scan(
-        self, geometry: ScanGeometry, lithium_content: float, seed: int
+        self, geometry: ScanGeometry, lithium_content: float, seed: int | None
     ) -> Iterator[tuple[float, Float32Array, Float32Array]]:
         """Yield rotation, line and sigma of every line of a scan, in the order of its angles."""
         translation_mm = np.array(geometry.translation_mm)
         for angle in geometry.rotation_deg:
             yield (angle, *self.line(angle, translation_mm, lithium_content, seed))
+
+    def pattern_of(self, contents: RegionContents) -> FloatArray:
+        """Return the pattern of a step of 1 µm through each region on the axis, ``(region, ring)``."""
+        tables = make_tables(contents, self.bank.a_A)
+        n_depths, n_lattices = len(self.bank.depth_mm), len(self.bank.a_A)
+        spinel = self._patterns[: n_depths * n_lattices].reshape(n_depths, n_lattices, -1)[n_depths // 2]
+        minor = self._patterns[n_depths * n_lattices :][n_depths // 2 : 2 * n_depths : n_depths]
+        per_sr = np.einsum("rk,rkb->rb", tables.weights, spinel[tables.bins]) + tables.minor @ minor
+        return np.asarray(per_sr * self.photons * self._pixel_sr)
 
     def counts_per_value(self) -> FloatArray:
         """Return how many counts a ring collects where its value is 1 and nothing is absorbed."""

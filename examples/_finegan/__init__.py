@@ -1,0 +1,1 @@
+"""Parts of `finegan2020.py`."""

@@ -1,0 +1,242 @@
+"""From scans to maps, with the package's processing: outside taken off, filtered back-projection, fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from xrdct_beamline.domain.phases import Phase
+from xrdct_beamline.domain.results import RefinedMaps
+from xrdct_beamline.processing import parallax
+from xrdct_beamline.processing.interior import Outer, subtract_outside
+from xrdct_beamline.processing.peak_profile import Profile
+from xrdct_beamline.processing.quantify import Quantified, mass_fractions
+from xrdct_beamline.processing.reconstruction import IncrementalFBP, OutputField, reconstruct
+from xrdct_beamline.processing.refinement import PatternModel, refine
+from xrdct_beamline.processing.regions import region_patterns
+from xrdct_beamline.processing.whole_pattern import Radiation, Setting, fit_pattern
+from xrdct_beamline.sim.crystals import CERIA
+from xrdct_beamline.sim.lattice import LMO_LATTICE
+
+from .sample import Sample, Scan
+
+__all__ = ["FILTER", "SECOND", "SPINEL", "Instrument", "Reduced", "calibrate", "field_of", "reduce_pause"]
+
+FloatArray = npt.NDArray[np.float64]
+
+SPINEL, SECOND = "LiMn2O4", "second spinel"
+FILTER = "ramp"
+
+#: Where two spinels are told apart in the first two-phase range.
+_SPLIT_A = 8.11
+_LIMITS_A = (8.02, 8.27)
+
+#: Angle whose reflections tell the lattice parameter, for the parallax.
+_TYPICAL_DEG = 8.0
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """Profile and zero from the calibrant, and the fit's R factor."""
+
+    profile: Profile
+    zero_deg: float
+    rwp: float
+
+
+@dataclass(eq=False)
+class Reduced:
+    """One pause: maps of the voxels within the field, and what regions need.
+
+    Parameters
+    ----------
+    inside:
+        Which voxels ``(y, x)`` were fitted; `map_of` puts values back there.
+    maps:
+        One entry per voxel inside.
+    sinogram, sigma:
+        Of the region of interest, freed of what lies outside.
+    """
+
+    inside: npt.NDArray[np.bool_]
+    maps: RefinedMaps
+    a_A: FloatArray
+    scan: Scan
+    sigma_of_slice: FloatArray
+    verdicts: tuple[str, ...]
+
+    def map_of(self, values: npt.NDArray[np.generic]) -> FloatArray:
+        """Return a map ``(y, x)`` of values of the voxels inside, NaN elsewhere."""
+        result = np.full(self.inside.shape, np.nan)
+        result[self.inside] = values
+        return result
+
+
+def calibrate(sample: Sample) -> Instrument:
+    """Fit the profile to ceria on the axis, zero free and its cell known."""
+    values, sigma = sample.forward.powder([(CERIA, 50.0)], exposures=1000, seed=sample.seed)
+    fit = fit_pattern(
+        sample.two_theta_deg,
+        values,
+        [Phase.shipped("CeO2")],
+        Radiation.monochromatic(sample.wavelength_A),
+        sigma=sigma,
+        free=("zero_deg", "u", "v", "w", "y", "z"),
+        start=Setting(profile=Profile(u=0.15, w=7e-4, z=3e-3)),
+    )
+    return Instrument(fit.setting.profile, fit.setting.zero_deg, fit.rwp)
+
+
+def _lithium_of(a_A: float) -> Mapping[str, float]:
+    return {"Li": float(LMO_LATTICE.lithium(a_A))}
+
+
+def voxel_model(sample: Sample, instrument: Instrument) -> PatternModel:
+    """Return the model of single voxels: the spinel, and rock salt of a fixed cell."""
+    return PatternModel(
+        [Phase.shipped(SPINEL), Phase.shipped("LiMnO2")],
+        sample.two_theta_deg,
+        sample.wavelength_A,
+        profile=instrument.profile,
+        zero_deg=instrument.zero_deg,
+        free_cells=[SPINEL],
+        cell_limits={SPINEL: _LIMITS_A},
+        occupancy_map={SPINEL: _lithium_of},
+    )
+
+
+def region_model(sample: Sample, instrument: Instrument, *, two_spinels: bool) -> PatternModel:
+    """Return the model of regions: spinels, both minor phases, the foil's aluminium."""
+    spinel = Phase.shipped(SPINEL)
+    spinels, limits = [spinel], {SPINEL: _LIMITS_A}
+    if two_spinels:
+        spinels.append(replace(spinel, name=SECOND))
+        limits = {SPINEL: (_LIMITS_A[0], _SPLIT_A), SECOND: (_SPLIT_A, _LIMITS_A[1])}
+    return PatternModel(
+        [*spinels, *(Phase.shipped(name) for name in ("LiMnO2", "Li2MnO3", "Al"))],
+        sample.two_theta_deg,
+        sample.wavelength_A,
+        profile=instrument.profile,
+        zero_deg=instrument.zero_deg,
+        free_cells=list(limits),
+        cell_limits=limits,
+        occupancy_map=dict.fromkeys(limits, _lithium_of),
+        free_width="strain",
+        width_limit_deg=0.3,
+    )
+
+
+def reduce_pause(
+    sample: Sample,
+    instrument: Instrument,
+    lithium: float,
+    *,
+    noise: bool = True,
+    say: Callable[[str], None] = lambda _text: None,
+) -> tuple[Reduced, npt.NDArray[np.float32]]:
+    """Measure and reduce one pause; the slice itself is returned beside, for those who want it."""
+    say("scanning")
+    scan = sample.scan(sample.plan.roi, lithium, noise=noise)
+    verdicts: tuple[str, ...] = ()
+    if sample.plan.outers:
+        say("taking off what lies outside")
+        scan, verdicts = _free_of_outside(sample, scan, lithium, noise=noise)
+    say("reconstructing")
+    fbp = _fbp(scan)
+    slice_, sigma = fbp.slice(), fbp.slice_sigma()
+    del fbp
+    say("refining")
+    reduced = fit_slice(sample, instrument, scan, slice_, sigma, verdicts)
+    return reduced, slice_
+
+
+def fit_slice(
+    sample: Sample,
+    instrument: Instrument,
+    scan: Scan,
+    slice_: npt.NDArray[np.float32],
+    sigma: npt.NDArray[np.float32],
+    verdicts: tuple[str, ...] = (),
+) -> Reduced:
+    """Fit every voxel of the disc that all lines cover."""
+    field = field_of(scan)
+    y, x = _from_axis_px(field)
+    inside = np.hypot(x, y) < 0.94 * 0.5 * scan.geometry.shape[1]
+    maps = refine(slice_[inside], voxel_model(sample, instrument), sigma=sigma[inside])
+    depth_mm = scan.geometry.step_mm * parallax.mean_depth_px(scan.geometry.rotation_deg, field)
+    a_A = parallax.correct_map(maps.a_A[SPINEL], depth_mm[inside], sample.distance_mm, _TYPICAL_DEG)
+    typical = np.median(sigma[inside][:: max(1, inside.sum() // 2000)], axis=0)
+    return Reduced(inside, maps, a_A, scan, typical.astype(np.float64), verdicts)
+
+
+def quantify(
+    sample: Sample,
+    instrument: Instrument,
+    reduced: Reduced,
+    labels: npt.NDArray[np.int32],
+    *,
+    two_spinels: bool,
+    blur_px: float | None = None,
+) -> tuple[Quantified, FloatArray]:
+    """Refine the patterns of regions; also return their lattice parameters, freed of the parallax."""
+    scan = reduced.scan
+    patterns = region_patterns(
+        scan.sinogram,
+        labels,
+        rotation_deg=scan.geometry.rotation_deg,
+        axis_px=_axis_px(scan),
+        sigma=scan.sigma,
+        blur_px=blur_px,
+        filter_name=FILTER,
+    )
+    found = mass_fractions(patterns, region_model(sample, instrument, two_spinels=two_spinels))
+    depth_mm = scan.geometry.step_mm * parallax.mean_depth_px(scan.geometry.rotation_deg, field_of(scan))
+    mean_mm = np.array([depth_mm[labels == k].mean() for k in patterns.label])
+    a_A = parallax.correct_map(found.maps.a_A[SPINEL], mean_mm, sample.distance_mm, _TYPICAL_DEG)
+    return found, a_A
+
+
+def field_of(scan: Scan) -> OutputField:
+    """Return the field of a slice of one voxel per step."""
+    n = scan.geometry.shape[1]
+    return OutputField(shape=(n, n), x_px=-_axis_px(scan), y_px=_axis_px(scan), pixel_px=1.0)
+
+
+def _from_axis_px(field: OutputField) -> tuple[FloatArray, FloatArray]:
+    rows, columns = np.mgrid[: field.shape[0], : field.shape[1]].astype(np.float64)
+    return field.y_px - rows * field.pixel_px, field.x_px + columns * field.pixel_px
+
+
+def _axis_px(scan: Scan) -> float:
+    return 0.5 * (scan.geometry.shape[1] - 1)
+
+
+def _fbp(scan: Scan) -> IncrementalFBP:
+    n_rotations, n_translations, n_bins = scan.sinogram.shape
+    angles = scan.geometry.rotation_deg
+    fbp = IncrementalFBP(n_translations, n_bins, n_rotations, _axis_px(scan), angles, filter_name=FILTER)
+    for angle, line, sigma in zip(angles, scan.sinogram, scan.sigma, strict=True):
+        fbp.add(angle, line, sigma)
+    return fbp
+
+
+def _free_of_outside(
+    sample: Sample, scan: Scan, lithium: float, *, noise: bool
+) -> tuple[Scan, tuple[str, ...]]:
+    """Take off what wider scans say lies outside, each freed by the wider ones before."""
+    outers: list[Outer] = []
+    reasons: list[str] = []
+    for geometry in sample.plan.outers:
+        wide = sample.scan(geometry, lithium, noise=noise)
+        freed = wide.sinogram
+        if outers:
+            result = subtract_outside(wide.sinogram, geometry, _axis_px(wide), outers)
+            freed = result.sinogram
+            reasons += result.reasons
+        slice_ = reconstruct(freed, geometry.rotation_deg, _axis_px(wide))
+        outers.append(Outer(slice_, geometry, _axis_px(wide), wide.sinogram))
+    result = subtract_outside(scan.sinogram, scan.geometry, _axis_px(scan), outers)
+    return replace(scan, sinogram=result.sinogram), (*reasons, *result.reasons)
