@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_integrate,
         _add_calibrate,
         _add_reconstruct,
+        _add_export,
         _add_bench,
         _add_check,
     ):
@@ -327,6 +328,68 @@ def _reconstruct(options: argparse.Namespace) -> int:
     agreement = "" if done.axis.agrees else "; the estimators of the axis do not agree, look at the sinogram"
     print(f"{done.output}: {done.shape}, axis at {done.axis.axis_px:.2f} px{agreement}")
     return 0
+
+
+def _add_export(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("export", parents=[common], help="a processed file for other programs")
+    p.add_argument("file", type=Path, help="processed file (.nxs)")
+    p.add_argument("--format", choices=("xye", "topas", "gsas", "csv"), default="xye", help="default: xye")
+    p.add_argument(
+        "--region",
+        choices=("voxel", "particle", "shell", "slice"),
+        default="particle",
+        help="what a pattern is of (default: particle); csv is the table of particles",
+    )
+    p.add_argument(
+        "-o", "--output", type=Path, help="folder, or file of csv and a slice (default: beside it)"
+    )
+    p.add_argument("--cif", type=Path, nargs="+", default=[], help="structures for TOPAS and GSAS-II")
+    p.add_argument("--instrument", type=Path, help="file of xrdct calibrate, or .instprm")
+    p.add_argument("--phase", help="whose refined map shows the particles (default: the first)")
+    p.add_argument("--threshold", type=float, help="what a particle exceeds in that map (default: Otsu's)")
+    p.add_argument("--min-size", type=int, default=12, metavar="PX", help="smallest particle (default 12)")
+    p.add_argument("--shells", type=int, default=4, help="depth shells of a particle (default 4)")
+    p.add_argument("--blur", type=float, metavar="PX", help="unmix regions: FWHM of the slice's resolution")
+    p.add_argument("--everything", action="store_true", help="voxels outside of particles too")
+    p.add_argument("--force", action="store_true", help="replace what is there")
+    p.add_argument("--dry-run", action="store_true", help="say what would be written, and write nothing")
+    p.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from xrdct_beamline.services.export import (
+        ExportOptions,
+        Format,
+        ParticleSettings,
+        Region,
+        prepare_export,
+    )
+
+    particles = ParticleSettings(
+        phase=options.phase, threshold=options.threshold, min_size_px=options.min_size
+    )
+    chosen = ExportOptions(
+        format=Format(options.format),
+        region=Region(options.region),
+        cifs=tuple(options.cif),
+        instrument=options.instrument,
+        particles=particles,
+        n_shells=options.shells,
+        everything=options.everything,
+        blur_px=options.blur,
+        force=options.force,
+    )
+    export = prepare_export(options.file, options.output, chosen)
+    print(export, *(f"note: {note}" for note in export.notes), sep="\n", flush=True)
+    if not options.dry_run:
+        export.write(_show_progress)
+    return 0
+
+
+def _show_progress(done: int, total: int) -> None:
+    """Rewrite the line of a terminal; say nothing into a file."""
+    if sys.stderr.isatty():
+        print(f"\r{done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def _add_bench(commands: Any, common: Parser, configured: Parser) -> None:

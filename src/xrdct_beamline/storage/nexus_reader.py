@@ -14,7 +14,16 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import DataError
 
-__all__ = ["LineStatus", "ProcessedSlice", "ProcessedSummary", "read_processed", "read_slice", "read_summary"]
+__all__ = [
+    "LineStatus",
+    "ProcessedRays",
+    "ProcessedSlice",
+    "ProcessedSummary",
+    "read_processed",
+    "read_rays",
+    "read_slice",
+    "read_summary",
+]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -32,6 +41,7 @@ class ProcessedSummary:
     """Counts of a processed file."""
 
     run_uid: str
+    series_uid: str
     state_index: int | None
     complete: bool
     status: str
@@ -57,6 +67,28 @@ class ProcessedSlice:
     extent_mm: tuple[float, float, float, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessedRays:
+    """What is known of the rays of a slice, but for their intensities.
+
+    Parameters
+    ----------
+    sigma:
+        ``(rotation, translation, bin)``; NaN where nothing was measured.
+    rotation_deg:
+        The planned angles.
+    axis_px:
+        Column of the rotation axis.
+    poni:
+        Text of the calibration.
+    """
+
+    sigma: FloatArray
+    rotation_deg: FloatArray
+    axis_px: float
+    poni: str
+
+
 def read_summary(path: Path | str) -> ProcessedSummary:
     """Return the counts of a processed file, finished or not.
 
@@ -71,6 +103,7 @@ def read_summary(path: Path | str) -> ProcessedSummary:
         state_index = int(entry["state_index"][()])
         return ProcessedSummary(
             run_uid=entry["run_uid"][()].decode(),
+            series_uid=entry["series_uid"][()].decode(),
             state_index=None if state_index < 0 else state_index,
             complete=is_finished and is_complete,
             status=("complete" if is_complete else "partial") if is_finished else "running",
@@ -118,6 +151,23 @@ def read_slice(path: Path | str) -> tuple[FloatArray, FloatArray, tuple[float, f
     """Return intensity ``(y, x, bin)``, bin centres and edges of the slice in mm, as `read_processed`."""
     found = read_processed(path)
     return found.intensity, found.radial, found.extent_mm
+
+
+def read_rays(path: Path | str) -> ProcessedRays:
+    """Return what is known of the rays behind the slice of a processed file.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or damaged.
+    """
+    with _reading(path) as entry:
+        return ProcessedRays(
+            sigma=entry["sinogram/intensity_errors"][()],
+            rotation_deg=entry["sinogram/rotation"][()],
+            axis_px=float(entry["geometry/axis_px"][()]),
+            poni=entry["calibration/poni"][()].decode(),
+        )
 
 
 @contextlib.contextmanager
