@@ -46,8 +46,8 @@ class PhaseLines:
         """
         wavelength_A = emission[0][0]
         low, high = low_deg - max(0.5, _MARGIN * low_deg), min(high_deg + max(0.5, _MARGIN * high_deg), 179.0)
-        found = phase.reflections(wavelength_A, high, max(low, 1e-6))
         phase.reflections(wavelength_A, high_deg, max(low_deg, 1e-6))  # refuses a range without any
+        found = phase.reflections(wavelength_A, high, max(low, 1e-6))
         hkl = np.array([r.hkl for r in found], dtype=np.float64)
         strength = np.array([r.multiplicity * r.f_squared for r in found])
         return cls(phase, hkl, strength)
@@ -115,22 +115,22 @@ def _add_lines(
     """
     for i in range(lines.shape[1]):
         centre, area, fwhm, eta, mean_shift, reach = lines[:, i]
-        before = 0.0
+        far_before = near_before = 0.0
+        was_near = False
         for k in range(len(edges_deg)):
             delta = edges_deg[k] - centre
-            if -reach < delta < reach:
-                gaussian, lorentzian = 0.0, 0.0
+            far = eta * math.atan(2.0 * (delta - mean_shift) / fwhm) / math.pi
+            is_near = -reach < delta < reach
+            near = 0.0
+            if is_near:
                 for n in range(shift.shape[1]):
                     t = 2.0 * (delta - shift[i, n]) / fwhm
-                    gaussian += weight[i, n] * math.erf(_ROOT_LN2 * t)
-                    lorentzian += weight[i, n] * math.atan(t)
-            else:
-                gaussian = 1.0 if delta > 0.0 else -1.0
-                lorentzian = math.atan(2.0 * (delta - mean_shift) / fwhm)
-            here = area * (0.5 * (1.0 - eta) * gaussian + eta * lorentzian / math.pi)
+                    gaussian, lorentzian = 0.5 * math.erf(_ROOT_LN2 * t), math.atan(t) / math.pi
+                    near += weight[i, n] * ((1.0 - eta) * gaussian + eta * lorentzian)
             if k:
-                total[k - 1] += here - before
-            before = here
+                # One bin is all near or all far: the two cumulated functions differ by a little.
+                total[k - 1] += area * (near - near_before if is_near and was_near else far - far_before)
+            far_before, near_before, was_near = far, near, is_near
 
 
 def floored_widths(profile: Profile, two_theta_deg: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
 from scipy.optimize import least_squares, lsq_linear
 
 from ..domain.errors import ProcessingError
@@ -23,8 +24,12 @@ __all__ = ["COPPER_K_ALPHA", "PatternFit", "Radiation", "Ring", "Setting", "fit_
 
 FloatArray = npt.NDArray[np.float64]
 
-#: How often the weights of counts are taken anew from the model.
-_REWEIGHTINGS = 2
+#: Rounds of a fit at most: weights of counts, and |F|² of a cell that moved by more than _MOVED, are
+#: those of the round before.
+_ROUNDS = 3
+_MOVED = 2e-4
+
+_SMOOTHED_BINS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +126,15 @@ def fit_pattern(
             f"{np.count_nonzero(used)} bins cannot determine {len(model.names)} parameters; free fewer"
         )
     x = _first_guess(model, measured, weight, used)
-    for _ in range(_REWEIGHTINGS if counts and sigma is None else 1):
+    reweighted = counts and sigma is None
+    for last in range(_ROUNDS):
         x = _refine(model, x, measured, weight, used)
-        if counts and sigma is None:
+        moved = _refined_phases(model, x) if _has_moved(model, x) else None
+        if last + 1 == _ROUNDS or (moved is None and not (reweighted and last == 0)):
+            break
+        if moved is not None:  # |F|² belongs to a cell, and so do the lines in the range
+            model = Model(edges, moved, radiation, start or Setting(), free, background)
+        if reweighted:
             weight = np.where(used, 1.0 / np.sqrt(np.maximum(model.pattern(x), 1.0)), 0.0)
     return _result(model, x, measured, weight, used, has_sigma=counts or sigma is not None)
 
@@ -145,7 +156,9 @@ def _arrays(
     if sigma is not None:
         deviation = np.broadcast_to(np.asarray(sigma, dtype=np.float64), measured.shape)
     elif counts:
-        deviation = np.sqrt(np.maximum(measured, 1.0))
+        # A bin's own count is a biased weight: low counts would weigh more. Its neighbours' mean is less so.
+        smooth = uniform_filter1d(np.where(np.isfinite(measured), measured, 0.0), _SMOOTHED_BINS)
+        deviation = np.sqrt(np.maximum(smooth, 1.0))
     used = np.isfinite(measured) & np.isfinite(deviation) & (deviation > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = np.where(used, 1.0 / deviation, 0.0)
@@ -201,7 +214,7 @@ def _result(
     # Where the model is not perfect, or weights are no sigma, the scatter is what counts.
     covariance *= max(goodness, 1.0 if has_sigma else 0.0) ** 2
     esds = np.sqrt(np.diag(covariance))
-    phases = tuple(_with_cell(line.phase, model.cell(x, p)) for p, line in enumerate(model.lines))
+    phases = _refined_phases(model, x)
     fractions, fraction_esds = _mass_fractions(model, x, covariance, phases)
     rings = measure_rings(model, x, measured, weight, goodness)
     total = sum(ring.measured for ring in rings)
@@ -242,6 +255,15 @@ def _covariance(weighted: FloatArray, bound: npt.NDArray[np.bool_]) -> FloatArra
     free = np.flatnonzero(~bound)
     covariance[np.ix_(free, free)] = (rotated.T * inverse) @ rotated / np.outer(size, size)
     return covariance
+
+
+def _has_moved(model: Model, x: FloatArray) -> bool:
+    cells = [(line.phase.cell, model.cell(x, p)) for p, line in enumerate(model.lines)]
+    return any(np.any(np.abs(new / np.array(old) - 1.0) > _MOVED) for old, new in cells)
+
+
+def _refined_phases(model: Model, x: FloatArray) -> tuple[Phase, ...]:
+    return tuple(_with_cell(line.phase, model.cell(x, p)) for p, line in enumerate(model.lines))
 
 
 def _with_cell(phase: Phase, cell: FloatArray) -> Phase:
