@@ -21,6 +21,7 @@ from xrdct_beamline.processing.sinogram import DEAD_MONITOR_SHARE, normalise_by_
 
 from .calibration import detector_of
 from .line_event import LineEvent
+from .region_of_interest import OuterScanSource, RegionOfInterest
 from .settings import ProcessingSettings
 from .slice_state import Float32Array, LineResult, SliceRun, SliceSink, SliceState
 
@@ -52,6 +53,8 @@ class SliceProcessor(DocumentRouter):
         Is told of each line and each slice; what it raises goes to the caller.
     settings:
         How it is done.
+    outer_scans:
+        Where the scans around a region of interest are found; without, regions are not corrected.
     make_integrator:
         Stands in for `Integrator` in tests.
     """
@@ -62,12 +65,14 @@ class SliceProcessor(DocumentRouter):
         sink: SliceSink,
         settings: ProcessingSettings | None = None,
         *,
+        outer_scans: OuterScanSource | None = None,
         make_integrator: Callable[..., Any] = Integrator,
     ) -> None:
         super().__init__()
         self._frames = frame_source
         self._sink = sink
         self._settings = settings or ProcessingSettings()
+        self._regions = RegionOfInterest(outer_scans)
         self._make_integrator = make_integrator
         self._integrator_of: tuple[Any, Any] | None = None
         self._slices: dict[str, SliceState] = {}
@@ -80,7 +85,8 @@ class SliceProcessor(DocumentRouter):
         """Begin a slice, if the run gives one, or go on with the one that it resumes."""
         if str(doc.get("xrdct", {}).get("role", "")) not in SLICE_ROLES:
             return
-        run = self._slice_begun_by(SliceRun.from_start(doc, self._settings))
+        run = self._regions.with_outer_scans(SliceRun.from_start(doc, self._settings))
+        run = self._slice_begun_by(run)
         if run.uid in self._slices:
             return
         try:
@@ -151,7 +157,7 @@ class SliceProcessor(DocumentRouter):
         if state.done.get(index) == (line.raw_file, line.attempt):
             return
         try:
-            result = self._integrate(state, line)
+            result = self._regions.freed(state, self._integrate(state, line))
             self._add_to_slice(state, result)
         except XrdctError as error:
             logger.error("run %s, line %d: %s", state.run.uid[:8], index, error)
@@ -200,7 +206,7 @@ class SliceProcessor(DocumentRouter):
             self._references[state.run.series_uid] = state.monitor_reference
         fbp = self._reconstruction(state)
         if fbp is not None:
-            fbp.add(state.run.geometry.rotation_deg[line.rotation_index], line.intensity, line.sigma)
+            fbp.add(state.run.geometry.rotation_deg[line.rotation_index], line.freed, line.sigma)
 
     def _reconstruction(self, state: SliceState) -> IncrementalFBP | None:
         """Return the slice with all lines done so far, those of an earlier process included."""
@@ -219,7 +225,7 @@ class SliceProcessor(DocumentRouter):
         for index in sorted(state.done):
             line = self._sink.restored(state, index)
             if line is not None:
-                fbp.add(geometry.rotation_deg[index], line.intensity, line.sigma)
+                fbp.add(geometry.rotation_deg[index], self._regions.freed(state, line).freed, line.sigma)
         state.fbp = fbp
         return fbp
 
@@ -229,6 +235,7 @@ class SliceProcessor(DocumentRouter):
         try:
             if state.done and not state.was_finished:
                 self._reconstruction(state)
+            self._regions.conclude(state)
         finally:
             self._sink.closed(state)
 

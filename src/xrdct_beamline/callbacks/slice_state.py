@@ -12,6 +12,8 @@ import numpy.typing as npt
 from xrdct_beamline.domain.documents import CalibrationMetadata, Verdict
 from xrdct_beamline.domain.errors import DataError
 from xrdct_beamline.domain.scan import ScanGeometry
+from xrdct_beamline.processing.interior import InteriorFigures
+from xrdct_beamline.processing.interior_lines import RegionCorrector
 from xrdct_beamline.processing.reconstruction import IncrementalFBP
 
 from .settings import ProcessingSettings
@@ -39,6 +41,7 @@ class SliceRun:
     series_uid: str = ""
     state_index: int | None = None
     resumes: str = ""
+    outer_uids: tuple[str, ...] = ()
 
     @classmethod
     def from_start(cls, doc: Mapping[str, Any], settings: ProcessingSettings) -> SliceRun:
@@ -64,6 +67,7 @@ class SliceRun:
             series_uid=str(xrdct.get("series_uid") or ""),
             state_index=xrdct.get("state_index"),
             resumes=str(xrdct.get("resumes") or ""),
+            outer_uids=tuple(str(uid) for uid in xrdct.get("outer_uids") or ()),
         )
 
     @property
@@ -89,6 +93,9 @@ class LineResult:
         ``(translation,)``.
     ended_s:
         When the line's file was closed, epoch seconds.
+    outside:
+        What of the intensity lies outside of a region of interest, same shape; None where nothing
+        is known of it.
     """
 
     rotation_index: int
@@ -97,6 +104,12 @@ class LineResult:
     sigma: Float32Array
     measured: BoolArray
     ended_s: float = float("nan")
+    outside: Float32Array | None = None
+
+    @property
+    def freed(self) -> Float32Array:
+        """Intensity less what lies outside: what the slice is made of."""
+        return self.intensity if self.outside is None else self.intensity - self.outside
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -123,6 +136,12 @@ class SliceState:
         Sinogram and slice; None before they are needed.
     no_slice:
         Why the scan gives patterns but no slice, or "".
+    interior:
+        Frees the lines of what lies outside of a region of interest; None before it is needed.
+    figures:
+        How good the correction was; set when the slice is closed.
+    uncorrected:
+        Why lines stay as they are although outer scans are named, or "".
     was_finished:
         Set by a sink that has the whole slice already.
     exit_status:
@@ -138,6 +157,9 @@ class SliceState:
     monitor_reference: float | None = None
     fbp: IncrementalFBP | None = None
     no_slice: str = ""
+    interior: RegionCorrector | None = None
+    figures: InteriorFigures | None = None
+    uncorrected: str = ""
     was_finished: bool = False
     exit_status: str = ""
     _radial: npt.NDArray[np.float64] | None = None

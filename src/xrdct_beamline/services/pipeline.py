@@ -19,6 +19,7 @@ from xrdct_beamline.processing import reconstruction
 from xrdct_beamline.processing.integration import Integrator
 from xrdct_beamline.storage.raw import Hdf5Frames
 
+from .outer_scans import ProcessedScans
 from .sinks import NexusSink, SnapshotSink
 
 __all__ = ["LiveSettings", "Pipeline", "checked_output", "warm_up"]
@@ -98,7 +99,10 @@ class Pipeline:
         self._files = NexusSink(output_dir, settings.slice_every_lines, on_slice)
         self._page = SnapshotSink(store, output_dir, settings.phases, settings.title)
         self._slices = SliceProcessor(
-            Hdf5Frames(settings.search), Sinks([self._files, self._page]), settings.processing
+            Hdf5Frames(settings.search),
+            Sinks([self._files, self._page]),
+            settings.processing,
+            outer_scans=ProcessedScans(output_dir),
         )
         self._cell = CellRecorder(self._page.cell)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +91,7 @@ class NexusSink(SliceSink):
             raw_file=raw_file,
             attempt=attempt,
             monitor_reference=state.monitor_reference,
+            outside=line.outside,
         )
         if len(state.done) % self._every == 0 and not state.is_complete:
             self._write_slice(state)
@@ -104,6 +107,8 @@ class NexusSink(SliceSink):
         try:
             if state.fbp is not None:
                 self._write_slice_into(file, state)
+            if state.run.outer_uids and not state.was_finished:
+                file.write_interior(**_verdict(state))
             if state.fbp is not None or not file.is_finished:
                 file.finish(exit_status=state.exit_status, lines_retaken=len(state.retaken))
             logger.info("run %s: %d lines in %s", state.run.uid[:8], len(state.done), file.path)
@@ -251,18 +256,31 @@ class SnapshotSink(SliceSink):
 
 
 def _header(run: SliceRun) -> ProcessedHeader:
+    settings = run.settings.to_metadata()
+    if run.outer_uids:
+        settings["outer_uids"] = list(run.outer_uids)
     return ProcessedHeader(
         run_uid=run.uid,
         geometry=run.geometry,
         calibration=run.calibration,
         axis_px=run.axis_px,
-        settings=run.settings.to_metadata(),
+        settings=settings,
         role=run.role,
         series_uid=run.series_uid,
         state_index=run.state_index,
         title=run.title,
         started_s=run.started_s,
+        outer_uids=run.outer_uids,
     )
+
+
+def _verdict(state: SliceState) -> dict[str, Any]:
+    """Return what the file says of the correction for what lies outside."""
+    figures = state.figures
+    if figures is None:
+        reason = state.uncorrected or "no line was corrected"
+        return {"verdict": "uncorrected", "reasons": [reason], "figures": {}}
+    return {"verdict": figures.verdict, "reasons": figures.reasons, "figures": asdict(figures)}
 
 
 def _progress(state: SliceState) -> dict[str, int]:

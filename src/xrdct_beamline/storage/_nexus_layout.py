@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._layout import new_data_group, new_group, new_room
+from .interior import FIGURES_BYTES, REASONS_BYTES
 from .maps import lay_out_maps
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def lay_out(file: h5py.File, header: ProcessedHeader, radial: FloatArray, versio
     if header.phases:
         x_mm = _voxel_x_mm(header)
         lay_out_maps(entry, header.phases, -x_mm, x_mm, header.n_background)
+    if header.outer_uids:
+        _lay_out_interior(entry, header, radial)
     _lay_out_lines(entry, header.geometry.shape[0])
     _write_geometry(entry, header)
     _write_calibration(entry, header)
@@ -107,6 +110,22 @@ def _voxel_x_mm(header: ProcessedHeader) -> npt.NDArray[np.float64]:
     step_mm = header.geometry.step_mm
     n_translations = header.geometry.shape[1]
     return (np.arange(n_translations) - header.axis_px) * (step_mm if np.isfinite(step_mm) else 1.0)
+
+
+def _lay_out_interior(entry: h5py.Group, header: ProcessedHeader, radial: FloatArray) -> None:
+    """Make room for what lies outside of a region of interest, beside the sinogram as measured."""
+    group = new_data_group(entry, "outside", ["rotation", "translation", "radial"])
+    new_room(group, "intensity", (*header.geometry.shape, len(radial)), np.float32, np.nan)
+    group["intensity"].attrs["long_name"] = "what the slice is freed of: sinogram less this"
+    _axis(group, "rotation", np.asarray(header.geometry.rotation_deg), "deg")
+    _axis(group, "translation", np.asarray(header.geometry.translation_mm), "mm")
+    _radial_axis(group, header, radial)
+    process = new_group(entry, "interior", "NXprocess")
+    process["program"] = "xrdct-beamline"
+    process["outer_uids"] = json.dumps(list(header.outer_uids))
+    new_room(process, "verdict", (), "S16", None)
+    new_room(process, "reasons", (), f"S{REASONS_BYTES}", None)
+    new_room(process, "figures", (), f"S{FIGURES_BYTES}", None)
 
 
 def _lay_out_lines(entry: h5py.Group, n_rotations: int) -> None:

@@ -28,6 +28,7 @@ from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._nexus_layout import lay_out
+from .interior import write_figures
 from .maps import read_maps, write_maps
 from .nexus_reader import LineStatus, ProcessedSummary, read_processed, read_slice, read_summary
 
@@ -69,6 +70,8 @@ class ProcessedHeader:
         Column of the rotation axis.
     settings:
         What the numbers depend on, as plain JSON values.
+    outer_uids:
+        Runs that say what lies outside of a region of interest; the file makes room for that.
     phases, n_background:
         Phases whose refined maps the file makes room for, and terms of the background.
     """
@@ -83,6 +86,7 @@ class ProcessedHeader:
     state_index: int | None = None
     title: str = ""
     started_s: float = 0.0
+    outer_uids: tuple[str, ...] = ()
     phases: Sequence[str] = ()
     n_background: int = 6
 
@@ -212,6 +216,7 @@ class ProcessedFile:
         raw_file: str,
         attempt: int,
         monitor_reference: float | None = None,
+        outside: FloatArray | None = None,
     ) -> None:
         """Put a line in its place, replacing what was there; it survives this process from here on.
 
@@ -228,6 +233,8 @@ class ProcessedFile:
             group["intensity"][rotation_index] = intensity
             group["intensity_errors"][rotation_index] = sigma
             group["measured"][rotation_index] = measured
+            if "outside" in self._entry:
+                self._entry["outside/intensity"][rotation_index] = np.nan if outside is None else outside
             lines["raw_file"][rotation_index] = raw_file.encode()
             lines["attempt"][rotation_index] = attempt
             lines["reason"][rotation_index] = b""
@@ -289,6 +296,13 @@ class ProcessedFile:
         with self._writing("the maps"):
             write_maps(self._entry, maps)
             self._file.flush()
+
+    def write_interior(self, *, verdict: str, reasons: Sequence[str], figures: Mapping[str, Any]) -> None:
+        """Write how good the correction for what lies outside was, if the file has room for one."""
+        if "interior" in self._entry:
+            with self._writing("the verdict on its correction"):
+                write_figures(self._entry, verdict=verdict, reasons=reasons, figures=figures)
+                self._file.flush()
 
     def finish(self, *, exit_status: str, lines_retaken: int) -> None:
         """Say that nothing more comes, and how the run ended."""
