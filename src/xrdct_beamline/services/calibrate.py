@@ -200,6 +200,7 @@ def _fit(
         )
 
     fit = step((place, "w"), setting)
+    _refuse_misfit(fit, phase)
     fit = step((place, *letters), fit.setting)
     if options.sensor_depth:
         begin = replace(fit.setting, profile=replace(fit.setting.profile, sensor_depth_deg=0.02))
