@@ -13,6 +13,7 @@ from xrdct_beamline.devices.settings import BeamlineSettings as DeviceSettings
 from xrdct_beamline.devices.trigger_settings import ModemInput
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.startup.configuration import load_configuration, package_file
+from xrdct_beamline.startup.live import map_settings
 from xrdct_beamline.startup.processes import confine_to_loopback
 
 MINIMAL = """
@@ -151,3 +152,25 @@ def test_a_port_in_the_environment_that_is_none_is_named(monkeypatch, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml cannot be read"):
         load_configuration(tmp_path / "nowhere.toml")
+
+
+def test_what_is_refined_comes_from_the_configuration():
+    settings = map_settings(load_configuration())
+    assert [phase.name for phase in settings.phases] == ["LiMn2O4"]
+    assert settings.instrument.profile["w"] == 0.00117
+    assert settings.radial_range == (2.2, 11.0)
+
+
+def test_phases_without_an_instrument_are_refused_with_the_line(tmp_path):
+    text = package_file("simulated.toml").read_text().replace('instrument = "package', '# "package')
+    path = tmp_path / "b.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"line \d+: .*instrument is missing.*xrdct calibrate"):
+        load_configuration(path)
+
+
+def test_nothing_is_refined_without_phases(tmp_path):
+    text = package_file("simulated.toml").read_text().replace('phases = ["LiMn2O4"]', "phases = []")
+    path = tmp_path / "b.toml"
+    path.write_text(text)
+    assert map_settings(load_configuration(path)) is None

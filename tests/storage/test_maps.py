@@ -32,17 +32,19 @@ def maps(names=HEADER.phases):
 
 def test_maps_come_back_as_they_were_written(path):
     file = ProcessedFile.create(path, HEADER, np.linspace(1, 2, 7))
-    file.write_maps(maps())
+    file.write_maps(maps(), (2e-4, 1e-4))
     file.close()
     found = read_maps(path)
-    assert set(found) == {"LiMn2O4", "lambda-MnO2", "fit"}
-    np.testing.assert_allclose(found["lambda-MnO2"]["a"], maps().a_A["LiMn2O4"], rtol=1e-7)
-    np.testing.assert_allclose(found["LiMn2O4"]["scale_errors"], maps().scale_esd["LiMn2O4"])
-    assert found["LiMn2O4"]["cell"].shape == (3, 3, 6)
-    assert found["fit"]["background"].shape == (3, 3, 4)
-    assert (found["fit"]["status"] == 0).all()
-    np.testing.assert_allclose(found["LiMn2O4"]["x"], [-0.01, 0.0, 0.01])
-    np.testing.assert_allclose(found["LiMn2O4"]["y"], [0.01, 0.0, -0.01])
+    assert found.names == ("LiMn2O4", "lambda-MnO2")
+    np.testing.assert_allclose(found.a_A["lambda-MnO2"], maps().a_A["LiMn2O4"], rtol=1e-7)
+    np.testing.assert_allclose(found.scale_esd["LiMn2O4"], maps().scale_esd["LiMn2O4"])
+    assert found.cell["LiMn2O4"].shape == (3, 3, 6)
+    assert found.background.shape == (3, 3, 4)
+    assert (found.status == 0).all()
+    with h5py.File(path) as opened:
+        np.testing.assert_allclose(opened["entry/maps/LiMn2O4/x"], [-0.01, 0.0, 0.01])
+        np.testing.assert_allclose(opened["entry/maps/LiMn2O4/y"], [0.01, 0.0, -0.01])
+        assert opened["entry/maps/fit/drift"][()] == 2e-4
 
 
 def test_viewers_can_draw_a_map(path):

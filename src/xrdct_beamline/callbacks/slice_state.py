@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.documents import CalibrationMetadata, Verdict
 from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.results import RefinedMaps
 from xrdct_beamline.domain.scan import ScanGeometry
 from xrdct_beamline.processing.interior import InteriorFigures
 from xrdct_beamline.processing.interior_lines import RegionCorrector
@@ -136,6 +137,10 @@ class SliceState:
         Sinogram and slice; None before they are needed.
     no_slice:
         Why the scan gives patterns but no slice, or "".
+    maps:
+        Final refined maps; set when the slice is closed, if anything is refined.
+    drift_A:
+        Change of the mean lattice parameter within the scan and its esd; NaN where it is not known.
     interior:
         Frees the lines of what lies outside of a region of interest; None before it is needed.
     figures:
@@ -160,6 +165,8 @@ class SliceState:
     interior: RegionCorrector | None = None
     figures: InteriorFigures | None = None
     uncorrected: str = ""
+    maps: RefinedMaps | None = None
+    drift_A: tuple[float, float] = (float("nan"), float("nan"))
     was_finished: bool = False
     exit_status: str = ""
     _radial: npt.NDArray[np.float64] | None = None

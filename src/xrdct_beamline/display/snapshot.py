@@ -80,7 +80,7 @@ class Chemistry:
     a_esd_A: FloatArray
     limits_A: tuple[float, float]
     edges_A: FloatArray
-    counts: FloatArray
+    counts: npt.NDArray[Any]
     window_A: tuple[float, float] | None = None
     window_share: float = float("nan")
     particles: Sequence[ParticleRow] = ()

@@ -75,7 +75,7 @@ def run_live(
         _stopped_by_signals(stop),
         contextlib.closing(Pipeline(folder, settings, store, on_slice)) as pipeline,
     ):
-        warm_up(settings.processing)
+        warm_up(settings)
         logger.info("following %s, writing to %s, page at %s", journal, folder, url or "no address")
         if on_ready is not None:
             on_ready(url)
@@ -96,8 +96,7 @@ def _follow(follower: JournalFollower, pipeline: Pipeline, poll_s: float, stop: 
             pipeline(name, doc)
             if stop.is_set():
                 return
-        if not documents:
-            pipeline.idle()
+        if not documents and not pipeline.idle():
             stop.wait(poll_s)
 
 

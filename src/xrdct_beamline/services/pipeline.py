@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xrdct_beamline.callbacks.cell_recorder import CellRecorder
+from xrdct_beamline.callbacks.map_builder import MapBuilder
+from xrdct_beamline.callbacks.map_settings import MapSettings
 from xrdct_beamline.callbacks.settings import ProcessingSettings
 from xrdct_beamline.callbacks.sinks import Sinks
 from xrdct_beamline.callbacks.slice_processor import SliceProcessor
@@ -56,6 +58,8 @@ class LiveSettings:
         How often the journal is looked at while nothing happens.
     slice_every_lines:
         How often the growing slice is written.
+    maps:
+        What is refined in each voxel; None refines nothing.
     search:
         Folders in which raw files are looked for when their recorded path is gone.
     """
@@ -65,6 +69,7 @@ class LiveSettings:
     title: str = ""
     poll_s: float = 0.02
     slice_every_lines: int = 50
+    maps: MapSettings | None = None
     search: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,11 +101,13 @@ class Pipeline:
         store: SnapshotStore,
         on_slice: Callable[[Path], None] | None = None,
     ) -> None:
-        self._files = NexusSink(output_dir, settings.slice_every_lines, on_slice)
-        self._page = SnapshotSink(store, output_dir, settings.phases, settings.title)
+        self._files = NexusSink(output_dir, settings.slice_every_lines, on_slice, settings.maps)
+        self._page = SnapshotSink(store, output_dir, settings.phases, settings.title, settings.maps)
+        self._maps = None if settings.maps is None else MapBuilder(settings.maps, self._page.refined)
+        maps = [] if self._maps is None else [self._maps]
         self._slices = SliceProcessor(
             Hdf5Frames(settings.search),
-            Sinks([self._files, self._page]),
+            Sinks([*maps, self._files, self._page]),
             settings.processing,
             outer_scans=ProcessedScans(output_dir),
         )
@@ -123,9 +130,13 @@ class Pipeline:
                 logger.exception("a %s could not be processed", name)
                 self._page.message(f"a {name} could not be processed ({type(error).__name__}: {error})")
 
-    def idle(self) -> None:
-        """Nothing is waiting: show what catching up has skipped."""
+    def idle(self) -> bool:
+        """Nothing is waiting: show what catching up has skipped, refine a piece of the newest slice.
+
+        Returns whether there was something to do, and may be more.
+        """
         self._page.show_last_finished()
+        return self._maps is not None and self._maps.step()
 
     def finish(self) -> None:
         """No more documents will ever come: close the slices that have no end, as they are."""
@@ -136,11 +147,14 @@ class Pipeline:
         self._files.close()
 
 
-def warm_up(settings: ProcessingSettings) -> None:
+def warm_up(settings: LiveSettings) -> None:
     """Compile the kernels, or load them, before the first line needs them."""
     detector = DetectorGeometry(poni_text=_SMALL_PONI)
-    Integrator(detector, **{**settings.integrator_arguments(), "bins": 4, "radial_range": None}).warm_up()
+    arguments = {**settings.processing.integrator_arguments(), "bins": 4, "radial_range": None}
+    Integrator(detector, **arguments).warm_up()
     reconstruction.warm_up()
+    if settings.maps is not None:
+        settings.maps.warm_up()
 
 
 def checked_output(output_dir: Path | str) -> Path:

@@ -14,13 +14,18 @@ import numpy.typing as npt
 
 from xrdct_beamline.callbacks.calibration import detector_of
 from xrdct_beamline.callbacks.cell_recorder import CellHistory
+from xrdct_beamline.callbacks.map_settings import MapSettings
 from xrdct_beamline.callbacks.slice_state import LineResult, SliceRun, SliceSink, SliceState
 from xrdct_beamline.display.snapshot import SnapshotStore
 from xrdct_beamline.domain.documents import Verdict
 from xrdct_beamline.domain.errors import DataError, XrdctError
 from xrdct_beamline.domain.phases import Phase
+from xrdct_beamline.domain.results import RefinedMaps
 from xrdct_beamline.storage.nexus import ProcessedFile, ProcessedHeader
 from xrdct_beamline.storage.nexus_reader import read_processed
+
+from .chemistry import chemistry_of
+from .trend import Trend
 
 __all__ = ["NexusSink", "SnapshotSink", "processed_path"]
 
@@ -44,21 +49,28 @@ class NexusSink(SliceSink):
         How often the slice is written while it grows; it always is at the end.
     on_slice:
         Called with each file that has been ended and closed.
+    maps:
+        What is refined, for which the files make room.
     """
 
     def __init__(
-        self, output_dir: Path, slice_every_lines: int = 50, on_slice: Callable[[Path], None] | None = None
+        self,
+        output_dir: Path,
+        slice_every_lines: int = 50,
+        on_slice: Callable[[Path], None] | None = None,
+        maps: MapSettings | None = None,
     ) -> None:
         self.paths: list[Path] = []
         self._on_slice = on_slice
         self._output_dir = output_dir
         self._every = slice_every_lines
+        self._maps = maps
         self._files: dict[str, ProcessedFile] = {}
 
     def opened(self, state: SliceState) -> None:
         """Open or make the file, and say which lines it holds."""
         path = processed_path(self._output_dir, state.run)
-        file = ProcessedFile.open_or_create(path, _header(state.run), lambda: state.radial)
+        file = ProcessedFile.open_or_create(path, _header(state.run, self._maps), lambda: state.radial)
         self._files[state.run.uid] = file
         state.done.update(file.lines())
         measured = file.measured()
@@ -98,7 +110,7 @@ class NexusSink(SliceSink):
 
     def line_marked(self, state: SliceState, rotation_index: int, verdict: Verdict, reason: str) -> None:
         """Note a line that was given up."""
-        if verdict is Verdict.BAD and rotation_index not in state.done:
+        if verdict is not Verdict.RETAKE and rotation_index not in state.done:
             self._files[state.run.uid].mark_line(rotation_index, reason)
 
     def closed(self, state: SliceState) -> None:
@@ -107,6 +119,8 @@ class NexusSink(SliceSink):
         try:
             if state.fbp is not None:
                 self._write_slice_into(file, state)
+            if state.maps is not None:
+                file.write_maps(state.maps, state.drift_A)
             if state.run.outer_uids and not state.was_finished:
                 file.write_interior(**_verdict(state))
             if state.fbp is not None or not file.is_finished:
@@ -146,15 +160,24 @@ class SnapshotSink(SliceSink):
         Names of shipped phases whose reflections are marked on the pattern.
     title:
         What the page calls the experiment; the sample's name by default.
+    maps:
+        What is refined.
     """
 
     def __init__(
-        self, store: SnapshotStore, output_dir: Path, phases: Sequence[str] = (), title: str = ""
+        self,
+        store: SnapshotStore,
+        output_dir: Path,
+        phases: Sequence[str] = (),
+        title: str = "",
+        maps: MapSettings | None = None,
     ) -> None:
         self._store = store
         self._output_dir = output_dir
         self._phases = tuple(phases)
         self._title = title
+        self._maps = maps
+        self._trend = Trend(output_dir)
         self._slices_done: set[str] = set()
         self._ticks: dict[tuple[str, str | None], dict[str, npt.NDArray[np.float64]]] = {}
         self._unseen: Path | None = None
@@ -189,8 +212,29 @@ class SnapshotSink(SliceSink):
             extent_mm=_extent_mm(run),
             sinogram=None,
             slice_=None,
+            chemistry=None,
             **_progress(state),
         )
+
+    def refined(self, state: SliceState, maps: RefinedMaps, is_final: bool) -> None:
+        """Show refined maps; the final ones of a slice become its point of the trend."""
+        if self._maps is None:
+            return
+        run = state.run
+        chemistry = chemistry_of(
+            maps,
+            self._maps,
+            axis_px=run.axis_px,
+            step_mm=run.geometry.step_mm,
+            lines_done=len(state.done),
+            state_index=run.state_index or 0,
+            trend=self._trend.of_series(run.series_uid, self._maps.phases[0].name),
+            drift_A=state.drift_A,
+            note="" if is_final else "The scan goes on: errors are estimated from the fit alone.",
+        )
+        if is_final:
+            self._trend.add(run.series_uid, chemistry, run.state_index or 0)
+        self._store.publish(chemistry=chemistry)
 
     def line_done(self, state: SliceState, line: LineResult) -> None:
         """Show a line, the slice with it, and how long that took."""
@@ -255,8 +299,10 @@ class SnapshotSink(SliceSink):
         return self._ticks[key]
 
 
-def _header(run: SliceRun) -> ProcessedHeader:
+def _header(run: SliceRun, maps: MapSettings | None) -> ProcessedHeader:
     settings = run.settings.to_metadata()
+    if maps is not None:
+        settings["refinement"] = maps.to_metadata()
     if run.outer_uids:
         settings["outer_uids"] = list(run.outer_uids)
     return ProcessedHeader(
@@ -271,6 +317,8 @@ def _header(run: SliceRun) -> ProcessedHeader:
         title=run.title,
         started_s=run.started_s,
         outer_uids=run.outer_uids,
+        phases=() if maps is None else tuple(phase.name for phase in maps.phases),
+        n_background=0 if maps is None else maps.background,
     )
 
 

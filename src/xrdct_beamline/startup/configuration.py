@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xrdct_beamline.devices.settings import BeamlineSettings as DeviceSettings
 from xrdct_beamline.domain.errors import ConfigurationError
+from xrdct_beamline.domain.policies import CellRunning
 from xrdct_beamline.domain.scan import ScanGeometry
 from xrdct_beamline.plans.motion import check_period
 
@@ -113,6 +114,73 @@ class ProcessingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefinementSettings:
+    """What is refined in each voxel while the scan goes on.
+
+    ``phases`` are names of shipped structures or paths of CIFs, the first one's lattice parameter is
+    mapped; none refines nothing. ``instrument`` is what `xrdct calibrate` writes.
+    """
+
+    phases: tuple[str, ...] = ()
+    instrument: Path | None = None
+    radial_range: tuple[float, float] | None = None
+    background: int = 6
+    limits_A: tuple[float, float] = (8.0, 8.3)
+    window_A: tuple[float, float] | None = (8.076, 8.145)
+
+    def __post_init__(self) -> None:
+        if self.phases and self.instrument is None:
+            raise ConfigurationError(
+                "instrument is missing; without the widths of the instrument no phase can be refined: "
+                "write one with xrdct calibrate"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSettings:
+    """How much space a scan needs, and how much it must leave.
+
+    Parameters
+    ----------
+    bytes_per_pixel:
+        Of a compressed frame; a powder's takes half a byte.
+    reserve_MB:
+        Below which no line is begun: the scan waits until there is more.
+    """
+
+    bytes_per_pixel: float = 0.55
+    reserve_MB: float = 500.0
+
+    def __post_init__(self) -> None:
+        for name in ("bytes_per_pixel", "reserve_MB"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} is {getattr(self, name):g}; give a positive number")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperandoSettings:
+    """What a series does by itself.
+
+    Parameters
+    ----------
+    on_cell_running:
+        When the cell runs on before the slice is done, the line under way is finished; then "mark" takes
+        the later lines and marks them, "close" leaves them out, "ignore" does nothing.
+    count_rate_limit:
+        Counts per pixel and second above which a line is warned of (FACTS §3).
+    """
+
+    on_cell_running: CellRunning = CellRunning.MARK
+    count_rate_limit: float = 1e7
+
+    def __post_init__(self) -> None:
+        if not self.count_rate_limit > 0:
+            raise ConfigurationError(
+                f"count_rate_limit is {self.count_rate_limit:g}; give counts per pixel and second, as 1e7"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageSettings:
     """The live page."""
 
@@ -138,6 +206,9 @@ class Configuration:
     devices: DeviceSettings = field(default_factory=DeviceSettings)
     scan: ScanSettings = field(default_factory=ScanSettings)
     processing: ProcessingSettings = field(default_factory=ProcessingSettings)
+    refinement: RefinementSettings = field(default_factory=RefinementSettings)
+    disk: DiskSettings = field(default_factory=DiskSettings)
+    operando: OperandoSettings = field(default_factory=OperandoSettings)
     page: PageSettings = field(default_factory=PageSettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
 

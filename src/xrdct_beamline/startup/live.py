@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from xrdct_beamline.callbacks.map_settings import MapSettings
 from xrdct_beamline.callbacks.slice_processor import ProcessingSettings
+from xrdct_beamline.domain.instrument import Instrument
+from xrdct_beamline.domain.phases import Phase, shipped_names
 from xrdct_beamline.services.live import LiveSettings, run_live
 from xrdct_beamline.services.replay import replay
 
 from .configuration import Configuration
 
-__all__ = ["follow", "live_settings", "replay_journal"]
+__all__ = ["follow", "live_settings", "map_settings", "replay_journal"]
 
 
 def live_settings(configuration: Configuration) -> LiveSettings:
@@ -26,7 +29,35 @@ def live_settings(configuration: Configuration) -> LiveSettings:
             upper=chosen.upper,
             axis_mm=chosen.axis_mm,
         ),
+        maps=map_settings(configuration),
         title=configuration.beamline.name,
+    )
+
+
+def map_settings(configuration: Configuration) -> MapSettings | None:
+    """Return what is refined; None if nothing is.
+
+    Raises
+    ------
+    ConfigurationError
+        If a phase is neither shipped nor a CIF that can be read, or the instrument file cannot.
+    """
+    chosen = configuration.refinement
+    if not chosen.phases or chosen.instrument is None:
+        return None
+    names = shipped_names()
+    base = Path(configuration.source).absolute().parent
+    phases = tuple(
+        Phase.shipped(name) if name in names else Phase.from_cif(base / name) for name in chosen.phases
+    )
+    instrument = Instrument.load(chosen.instrument)
+    return MapSettings(
+        phases=phases,
+        instrument=instrument,
+        radial_range=chosen.radial_range,
+        background=chosen.background,
+        limits_A=chosen.limits_A,
+        window_A=chosen.window_A,
     )
 
 

@@ -106,7 +106,7 @@ def _lay_out_slice(entry: h5py.Group, header: ProcessedHeader, radial: FloatArra
         _axis(where, "x", x_mm, "mm")
 
 
-def _voxel_x_mm(header: ProcessedHeader) -> npt.NDArray[np.float64]:
+def _voxel_x_mm(header: ProcessedHeader) -> FloatArray:
     step_mm = header.geometry.step_mm
     n_translations = header.geometry.shape[1]
     return (np.arange(n_translations) - header.axis_px) * (step_mm if np.isfinite(step_mm) else 1.0)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.results import RefinedMaps
 
 from ._layout import new_data_group, new_group, new_room
-
-if TYPE_CHECKING:
-    from xrdct_beamline.domain.results import RefinedMaps
 
 __all__ = ["lay_out_maps", "map_group_name", "read_maps", "write_maps"]
 
@@ -34,6 +32,9 @@ _OF_PHASE = (
     ("mass_fraction_errors", "mass_fraction_esd", ""),
 )
 
+#: Of the cells, for those who look at a map.
+_DERIVED = ("a", "a_errors")
+
 #: A map nobody has refined.
 NOT_REFINED = 255
 
@@ -49,9 +50,9 @@ def lay_out_maps(
     """Make room for the maps ``(y, x)`` of each phase, unmeasured as yet."""
     shape = (len(y_mm), len(x_mm))
     maps = new_group(entry, "maps", "NXcollection")
-    for phase in phases:
+    for place, phase in enumerate(phases):
         of_phase = new_data_group(maps, map_group_name(phase), ["y", "x"], signal="a")
-        of_phase.attrs["phase"] = phase
+        of_phase.attrs["phase"], of_phase.attrs["place"] = phase, place
         for name, _, units in _OF_PHASE:
             new_room(of_phase, name, (*shape, 6) if name.startswith("cell") else shape, np.float32, np.nan)
             if units:
@@ -70,10 +71,14 @@ def lay_out_maps(
     for name in ("width", "width_errors"):
         new_room(fit, name, shape, np.float32, np.nan)
         fit[name].attrs["units"] = "deg"
+    for name in ("drift", "drift_errors"):
+        new_room(fit, name, (), np.float64, np.nan)
+        fit[name].attrs["units"] = "angstrom"
+    fit["drift"].attrs["meaning"] = "mean a of the first phase, second half of the lines minus the first"
     _axes(fit, y_mm, x_mm)
 
 
-def write_maps(entry: h5py.Group, maps: RefinedMaps) -> None:
+def write_maps(entry: h5py.Group, maps: RefinedMaps, drift_A: tuple[float, float] = (np.nan, np.nan)) -> None:
     """Put maps into the room made for them, replacing what was there.
 
     Raises
@@ -99,11 +104,12 @@ def write_maps(entry: h5py.Group, maps: RefinedMaps) -> None:
     fit["rwp"][...] = maps.rwp
     fit["status"][...] = status
     fit["background"][...] = maps.background
+    fit["drift"][()], fit["drift_errors"][()] = drift_A
     fit["width"][...], fit["width_errors"][...] = maps.width, maps.width_esd
 
 
-def read_maps(path: Path | str) -> dict[str, dict[str, npt.NDArray[Any]]]:
-    """Return the maps of a processed file: for each phase, and for ``"fit"``, arrays by name.
+def read_maps(path: Path | str) -> RefinedMaps:
+    """Return the maps of a processed file.
 
     Raises
     ------
@@ -115,15 +121,27 @@ def read_maps(path: Path | str) -> dict[str, dict[str, npt.NDArray[Any]]]:
             entry = file["entry"]
             if "maps" not in entry or (entry["maps/fit/status"][()] == NOT_REFINED).all():
                 raise DataError(f"{path} holds no refined maps; run xrdct refine on it")
-            return {
-                str(found.attrs.get("phase", name)): _arrays(found) for name, found in entry["maps"].items()
-            }
+            return _read(entry["maps"])
     except (OSError, KeyError) as error:
         raise DataError(f"{path} is no processed file, or a damaged one: {error}") from error
 
 
-def _arrays(found: h5py.Group) -> dict[str, npt.NDArray[Any]]:
-    return {name: dataset[()] for name, dataset in found.items()}
+def _read(maps: h5py.Group) -> RefinedMaps:
+    groups = {str(group.attrs["phase"]): group for group in maps.values() if "phase" in group.attrs}
+
+    def each(dataset: str) -> dict[str, npt.NDArray[np.float64]]:
+        return {phase: group[dataset][()].astype(np.float64) for phase, group in groups.items()}
+
+    fit = maps["fit"]
+    return RefinedMaps(
+        names=tuple(sorted(groups, key=lambda phase: int(groups[phase].attrs["place"]))),
+        **{attribute: each(dataset) for dataset, attribute, _ in _OF_PHASE if dataset not in _DERIVED},
+        background=fit["background"][()].astype(np.float64),
+        width=fit["width"][()].astype(np.float64),
+        width_esd=fit["width_errors"][()].astype(np.float64),
+        rwp=fit["rwp"][()].astype(np.float64),
+        status=fit["status"][()].astype(np.int8),
+    )
 
 
 def _axes(where: h5py.Group, y_mm: FloatArray, x_mm: FloatArray) -> None:

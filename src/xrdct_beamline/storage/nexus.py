@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -25,15 +25,13 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.documents import CalibrationMetadata
 from xrdct_beamline.domain.errors import ConfigurationError, DataError
+from xrdct_beamline.domain.results import RefinedMaps
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._nexus_layout import lay_out
 from .interior import write_figures
 from .maps import read_maps, write_maps
 from .nexus_reader import LineStatus, ProcessedSummary, read_processed, read_slice, read_summary
-
-if TYPE_CHECKING:
-    from xrdct_beamline.domain.results import RefinedMaps
 
 __all__ = [
     "LineStatus",
@@ -285,8 +283,10 @@ class ProcessedFile:
             self._entry["slice/covered_deg"][()] = covered_deg
             self._file.flush()
 
-    def write_maps(self, maps: RefinedMaps) -> None:
-        """Write the refined maps, replacing those before.
+    def write_maps(
+        self, maps: RefinedMaps, drift_A: tuple[float, float] = (float("nan"), float("nan"))
+    ) -> None:
+        """Write the refined maps, and the drift within the scan with its esd, replacing those before.
 
         Raises
         ------
@@ -294,7 +294,7 @@ class ProcessedFile:
             If the file has no room for them, or the disk does not take them.
         """
         with self._writing("the maps"):
-            write_maps(self._entry, maps)
+            write_maps(self._entry, maps, drift_A)
             self._file.flush()
 
     def write_interior(self, *, verdict: str, reasons: Sequence[str], figures: Mapping[str, Any]) -> None:
