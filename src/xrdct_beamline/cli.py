@@ -311,7 +311,14 @@ def _add_reconstruct(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("reconstruct", parents=[common], help="a processed file's sinogram to a slice")
     p.add_argument("file", type=Path, help="processed file (.nxs)")
     p.add_argument("-o", "--output", type=Path, required=True, help="new NeXus file")
-    p.add_argument("--axis", type=float, metavar="PX", help="column of the rotation axis (default: found)")
+    p.add_argument(
+        "--axis",
+        metavar="PX|find",
+        help="column of the rotation axis, or find it (default: what the file says)",
+    )
+    p.add_argument(
+        "--uncorrected", action="store_true", help="leave in a region of interest what lies outside of it"
+    )
     p.add_argument("--backend", default="native", help="native, tomopy or astra")
     p.add_argument("--method", default="fbp", help="fbp, or what the backend offers")
     p.add_argument("--filter", default="ramp", help="ramp, shepp-logan, hann or cosine")
@@ -322,12 +329,28 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from xrdct_beamline.services.reconstruct import ReconstructionOptions, reconstruct_file
 
     chosen = ReconstructionOptions(
-        axis_px=options.axis, backend=options.backend, method=options.method, filter_name=options.filter
+        axis_px=_axis_px(options.axis),
+        find_axis=options.axis == "find",
+        freed=not options.uncorrected,
+        backend=options.backend,
+        method=options.method,
+        filter_name=options.filter,
     )
     done = reconstruct_file(options.file, options.output, chosen)
     agreement = "" if done.axis.agrees else "; the estimators of the axis do not agree, look at the sinogram"
-    print(f"{done.output}: {done.shape}, axis at {done.axis.axis_px:.2f} px{agreement}")
+    freed = ", freed of what lies outside" if done.is_freed else ""
+    axis = f"axis {done.axis_source} at {done.axis.axis_px:.2f} px"
+    print(f"{done.output}: {done.shape}{freed}, {axis}{agreement}")
     return 0
+
+
+def _axis_px(text: str | None) -> float | None:
+    if text is None or text == "find":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--axis is {text!r}; give a column in pixels, or find") from error
 
 
 def _add_export(commands: Any, common: Parser, configured: Parser) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -53,6 +54,32 @@ def test_a_file_is_reconstructed_about_the_axis_that_it_shows(processed, tmp_pat
     assert (sigma > 0).all()
 
 
+def test_the_recorded_axis_is_taken_unless_another_is_wanted(processed, tmp_path):
+    with h5py.File(processed, "r+") as file:
+        file["entry/geometry/axis_px"] = 21.0
+    recorded = reconstruct_file(processed, tmp_path / "recorded.h5")
+    found = reconstruct_file(processed, tmp_path / "found.h5", ReconstructionOptions(find_axis=True))
+    given = reconstruct_file(processed, tmp_path / "given.h5", ReconstructionOptions(axis_px=20.5))
+    assert [r.axis_source for r in (recorded, found, given)] == ["recorded", "found", "given"]
+    assert (recorded.axis.axis_px, given.axis.axis_px) == (21.0, 20.5)
+    assert found.axis.axis_px == pytest.approx(AXIS_PX, abs=0.1)
+    with h5py.File(recorded.output) as file:
+        assert file["entry/process/axis_source"][()] == b"recorded"
+
+
+def test_what_lies_outside_of_a_region_is_subtracted(processed, tmp_path):
+    with h5py.File(processed, "r+") as file:
+        file["entry/outside/intensity"] = 0.25 * file["entry/sinogram/intensity"][()]
+    options = ReconstructionOptions(axis_px=AXIS_PX)
+    freed = reconstruct_file(processed, tmp_path / "freed.h5", options)
+    whole = reconstruct_file(processed, tmp_path / "whole.h5", replace(options, freed=False))
+    assert (freed.is_freed, whole.is_freed) == (True, False)
+    with h5py.File(freed.output) as one, h5py.File(whole.output) as other:
+        np.testing.assert_allclose(
+            one["entry/slice/intensity"], 0.75 * other["entry/slice/intensity"][()], atol=1e-5
+        )
+
+
 def test_pixel_size_filter_and_axis_are_free(processed, tmp_path):
     options = ReconstructionOptions(axis_px=AXIS_PX, pixel_px=0.5, filter_name="hann")
     result = reconstruct_file(processed, tmp_path / "fine.h5", options)
@@ -71,6 +98,8 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_left(processed, tmp_path,
         reconstruct_file(tmp_path / "absent.nxs", tmp_path / "slice.h5")
     with pytest.raises(ConfigurationError, match="takes neither a filter nor a pixel size"):
         ReconstructionOptions(backend="astra", filter_name="hann")
+    with pytest.raises(ConfigurationError, match=r"given as 20 px, so it is not to be found"):
+        ReconstructionOptions(axis_px=20.0, find_axis=True)
     with pytest.raises(ConfigurationError, match="no method 'magic'"):
         reconstruct_file(processed, tmp_path / "slice.h5", ReconstructionOptions(method="magic"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.nxs"]

@@ -42,7 +42,11 @@ class ReconstructionOptions:
     Parameters
     ----------
     axis_px:
-        Column of the rotation axis; found by two estimators without.
+        Column of the rotation axis; without, what the file has recorded, or else what is found.
+    find_axis:
+        Find the axis in the sinogram by two estimators, whatever the file has recorded.
+    freed:
+        Subtract what lies outside of a region of interest, where the file knows it.
     backend, method:
         As in `processing.backends`.
     filter_name, pixel_px:
@@ -52,6 +56,8 @@ class ReconstructionOptions:
     """
 
     axis_px: float | None = None
+    find_axis: bool = False
+    freed: bool = True
     backend: str = "native"
     method: str = "fbp"
     filter_name: str = "ramp"
@@ -59,6 +65,10 @@ class ReconstructionOptions:
     iterations: int = 50
 
     def __post_init__(self) -> None:
+        if self.find_axis and self.axis_px is not None:
+            raise ConfigurationError(
+                f"the axis is given as {self.axis_px:g} px, so it is not to be found as well"
+            )
         if self.backend != "native" and (self.filter_name != "ramp" or self.pixel_px != 1.0):
             raise ConfigurationError(
                 f"the {self.backend} backend takes neither a filter nor a pixel size; use the native one"
@@ -76,7 +86,11 @@ class ReconstructedFile:
     shape:
         Of its slice, ``(y, x, bin)``.
     axis:
-        The axis that was used, with the estimators' agreement; certain where it was given.
+        The axis that was used, with the estimators' agreement; certain where it was not found.
+    axis_source:
+        "given", "recorded" in the file, or "found".
+    is_freed:
+        Whether what lies outside of a region of interest was subtracted.
     bad_lines:
         Lines that hold nothing and were left out.
     """
@@ -84,6 +98,8 @@ class ReconstructedFile:
     output: Path
     shape: tuple[int, int, int]
     axis: AxisEstimate
+    axis_source: str
+    is_freed: bool
     bad_lines: int
 
 
@@ -95,6 +111,8 @@ class _Measured:
     step_mm: float
     radial: npt.NDArray[np.float64]
     radial_units: str
+    axis_px: float | None
+    is_freed: bool
     bad_lines: int
 
 
@@ -120,8 +138,8 @@ def reconstruct_file(
     options = options or ReconstructionOptions()
     path, output = Path(path), Path(output)
     _check_output(path, output)
-    data = _read(path)
-    axis = _axis(data, options.axis_px)
+    data = _read(path, freed=options.freed)
+    axis, axis_source = _axis(data, options)
     blocks = _blocks(data, axis.axis_px, options)
     field = _field(data, axis.axis_px, options)
     shape = (*field.shape, data.radial.size)
@@ -133,8 +151,15 @@ def reconstruct_file(
                 group["intensity_errors"][:, :, bins] = sigma
             if progress is not None:
                 progress(min(done * BINS_AT_ONCE, data.radial.size), data.radial.size)
-        _write_provenance(file["entry"], path, options, axis)
-    return ReconstructedFile(output=output, shape=shape, axis=axis, bad_lines=data.bad_lines)
+        _write_provenance(file["entry"], path, options, data.is_freed, axis, axis_source)
+    return ReconstructedFile(
+        output=output,
+        shape=shape,
+        axis=axis,
+        axis_source=axis_source,
+        is_freed=data.is_freed,
+        bad_lines=data.bad_lines,
+    )
 
 
 def _check_output(path: Path, output: Path) -> None:
@@ -144,17 +169,22 @@ def _check_output(path: Path, output: Path) -> None:
         raise ConfigurationError(f"the output {output} is the file that is read; choose another name")
 
 
-def _read(path: Path) -> _Measured:
+def _read(path: Path, *, freed: bool) -> _Measured:
     try:
         with h5py.File(path, "r", locking=False) as file:
             group = file["entry/sinogram"]
             sinogram = group["intensity"][()]
             sigma = group["intensity_errors"][()] if "intensity_errors" in group else None
+            outside = file["entry/outside/intensity"][()] if freed and "entry/outside" in file else None
             rotation_deg, translation_mm = group["rotation"][()], group["translation"][()]
+            axis_px = float(file["entry/geometry/axis_px"][()]) if "entry/geometry" in file else None
             radial = group["radial"][()]
             units = group["radial"].attrs.get("units", "")
     except (OSError, KeyError) as error:
         raise DataError(f"{path} is no processed file with a sinogram, or a damaged one: {error}") from error
+    is_freed = outside is not None and bool(np.isfinite(outside).any())
+    if is_freed:
+        sinogram = sinogram - outside
     kept, angles = without_bad_lines(sinogram, rotation_deg)
     if sigma is not None:
         sigma, _ = without_bad_lines(np.where(np.isfinite(sinogram), sigma, np.nan), rotation_deg)
@@ -165,13 +195,18 @@ def _read(path: Path) -> _Measured:
         step_mm=float(translation_mm[1] - translation_mm[0]) if translation_mm.size > 1 else 1.0,
         radial=radial,
         radial_units=str(units),
+        axis_px=axis_px,
+        is_freed=is_freed,
         bad_lines=len(rotation_deg) - len(angles),
     )
 
 
-def _axis(data: _Measured, given_px: float | None) -> AxisEstimate:
-    if given_px is not None:
-        return AxisEstimate(axis_px=given_px, uncertainty_px=0.0, agrees=True)
+def _axis(data: _Measured, options: ReconstructionOptions) -> tuple[AxisEstimate, str]:
+    """Return the axis and where it comes from."""
+    if options.axis_px is not None:
+        return AxisEstimate(axis_px=options.axis_px, uncertainty_px=0.0, agrees=True), "given"
+    if data.axis_px is not None and not options.find_axis:
+        return AxisEstimate(axis_px=data.axis_px, uncertainty_px=0.0, agrees=True), "recorded"
     axis = find_axis(data.sinogram, data.rotation_deg)
     if not axis.agrees:
         logger.warning(
@@ -179,7 +214,7 @@ def _axis(data: _Measured, given_px: float | None) -> AxisEstimate:
             axis.axis_px,
             axis.uncertainty_px,
         )
-    return axis
+    return axis, "found"
 
 
 def _field(data: _Measured, axis_px: float, options: ReconstructionOptions) -> OutputField:
@@ -268,7 +303,12 @@ def _lay_out(file: h5py.File, data: _Measured, field: OutputField, shape: tuple[
 
 
 def _write_provenance(
-    entry: h5py.Group, path: Path, options: ReconstructionOptions, axis: AxisEstimate
+    entry: h5py.Group,
+    path: Path,
+    options: ReconstructionOptions,
+    is_freed: bool,
+    axis: AxisEstimate,
+    axis_source: str,
 ) -> None:
     group = entry.create_group("process")
     group.attrs["NX_class"] = "NXprocess"
@@ -280,9 +320,11 @@ def _write_provenance(
             "filter": options.filter_name,
             "pixel_px": options.pixel_px,
             "iterations": options.iterations,
+            "freed": is_freed,
         }
     )
     group["axis_px"] = axis.axis_px
+    group["axis_source"] = axis_source
     group["axis_uncertainty_px"] = axis.uncertainty_px
     group["axis_agrees"] = axis.agrees
 
