@@ -115,18 +115,26 @@ def particle(beam_offsets):
 
 
 @pytest.mark.parametrize(
-    ("beam_fwhm", "offsets", "worst"),
-    [(0.0, [0.0], 0.05), (0.68, (np.arange(15) - 7) / 15, 0.05), (1.5, NORMAL * 1.5 / 2.3548, 0.16)],
+    ("beam_fwhm", "offsets", "filter_name"),
+    [
+        (0.0, [0.0], "ramp"),
+        (0.68, (np.arange(15) - 7) / 15, "ramp"),
+        (1.5, NORMAL * 1.5 / 2.3548, "ramp"),
+        (1.0, NORMAL / 2.3548, "shepp-logan"),
+        (1.0, NORMAL / 2.3548, "cosine"),
+        (1.0, NORMAL / 2.3548, "hann"),
+    ],
 )
-def test_shells_are_unmixed_and_the_noise_pays(beam_fwhm, offsets, worst):
+def test_shells_are_unmixed_and_the_noise_pays(beam_fwhm, offsets, filter_name):
     sinogram, labels = particle(offsets)
+    arguments = {"rotation_deg": PARTICLE_ANGLES, "axis_px": 30.0, "filter_name": filter_name}
     sigma = np.ones_like(sinogram)
-    arguments = {"rotation_deg": PARTICLE_ANGLES, "axis_px": 30.0, "sigma": sigma}
-    mixed = region_patterns(sinogram, labels, **arguments)
-    unmixed = region_patterns(sinogram, labels, blur_px=blur_fwhm_px(beam_fwhm), **arguments)
+    mixed = region_patterns(sinogram, labels, sigma=sigma, **arguments)
+    blur_px = blur_fwhm_px(beam_fwhm, filter_name)
+    unmixed = region_patterns(sinogram, labels, sigma=sigma, blur_px=blur_px, **arguments)
     mixed_error, error = (np.abs(found.intensity - TRUE).max() for found in (mixed, unmixed))
-    assert error < worst
-    assert error < 0.4 * mixed_error
+    assert error < 0.06
+    assert error < 0.25 * mixed_error
     price = unmixed.sigma[:, 0] / mixed.sigma[:, 0]
     assert (price > 1.0).all()
     assert (price < 3.0).all()

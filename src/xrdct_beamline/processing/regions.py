@@ -21,6 +21,7 @@ from xrdct_beamline.domain.errors import ProcessingError
 from xrdct_beamline.domain.results import RegionPatterns
 
 from ._angles import angle_weights
+from ._filters import check_filter
 from ._projector import LineProjector, OutputField
 from .sinogram import fill_holes, measured_bins
 
@@ -32,9 +33,9 @@ Labels = npt.NDArray[np.integer[Any]]
 #: Half a Gaussian's width at half maximum over its standard deviation, twice: FWHM = 2.3548 σ.
 FWHM_TO_SIGMA = 1.0 / 2.3548200450309493
 
-#: What the ramp filter, pixels of one step and the interpolation blur by themselves: the width that unmixes
-#: concentric shells of a phantom of thin rays best (`tests/processing/test_regions.py`).
-RECONSTRUCTION_FWHM_PX = 1.05
+#: What each filter, with pixels of one step, blurs by itself: the FWHM that unmixes concentric shells of a
+#: phantom of thin rays best (`tests/processing/test_regions.py`).
+RECONSTRUCTION_FWHM_PX = {"ramp": 1.08, "shepp-logan": 1.21, "cosine": 1.5, "hann": 1.86}
 
 #: How many σ of the blur around the regions the outside can still reach them.
 REACH_SIGMA = 4.0
@@ -112,15 +113,16 @@ def region_patterns(
     )
 
 
-def blur_fwhm_px(beam_fwhm_px: float) -> float:
+def blur_fwhm_px(beam_fwhm_px: float, filter_name: str = "ramp") -> float:
     """Return the FWHM of the resolution of a slice, in steps, from that of the beam.
 
-    Right to 0.1 steps between a beam that is thin and one of 2 steps; a box-shaped beam of one step counts
-    as 0.68.
+    Right to 0.1 steps for beams of up to 2 steps; one shaped like a box of one step counts as 0.68. What
+    the sample travels during an exposure belongs to the beam's width.
     """
     if not beam_fwhm_px >= 0:
         raise ProcessingError(f"the beam is {beam_fwhm_px:g} steps wide; it cannot be negative")
-    return float(np.hypot(RECONSTRUCTION_FWHM_PX, 0.9 * beam_fwhm_px))
+    check_filter(filter_name)
+    return float(np.hypot(RECONSTRUCTION_FWHM_PX[filter_name], 0.9 * beam_fwhm_px))
 
 
 def transfer_matrix(labels: Labels, blur_px: float) -> npt.NDArray[np.float64]:
