@@ -1,0 +1,230 @@
+"""Hands voxels to the kernels, chunk by chunk, on as many threads as it is given."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xrdct_beamline.domain.errors import ProcessingError
+from xrdct_beamline.domain.results import RefinedMaps, RefinementStatus
+
+from ._refine_model import PatternModel
+from ._refine_noise import bin_variance
+from ._refine_search import Templates, search_patterns
+from ._refine_voxel import BY_BIN, BY_MODEL, BY_VOXEL, fit_patterns
+
+__all__ = ["Job", "Patterns", "Result", "refine_all"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+#: Voxels of a task: long enough for the kernels, short enough to stop within a tenth of a second.
+CHUNK = 256
+#: Voxels that the noise of a bin is estimated from, and the weights of the search, at most.
+_SAMPLE, _SEARCH_SAMPLE = 2048, 256
+
+
+class Patterns:
+    """Patterns ``(…, bin)`` as a list, taken a few at a time: the whole is never copied."""
+
+    def __init__(self, array: npt.ArrayLike) -> None:
+        self.array = np.asarray(array)
+        if self.array.ndim == 0 or self.array.dtype.kind not in "iuf":
+            raise ProcessingError(
+                f"patterns of shape {self.array.shape} and dtype {self.array.dtype} cannot be refined; "
+                "give real numbers (…, bin)"
+            )
+        self.shape = self.array.shape[:-1]
+        self.n_bins = self.array.shape[-1]
+        self.size = int(np.prod(self.shape, dtype=np.int64))
+
+    def take(self, index: IntArray) -> npt.NDArray[np.float32]:
+        """Return some patterns ``(n, bin)`` as float32, a view where neighbours are asked for."""
+        if self.array.ndim == 1:
+            part = self.array[None]
+        elif self.array.flags.c_contiguous:
+            flat = self.array.reshape(self.size, self.n_bins)
+            run = index.size > 0 and index[-1] - index[0] + 1 == index.size
+            part = flat[index[0] : index[-1] + 1] if run else flat[index]
+        else:
+            part = self.array[np.unravel_index(index, self.shape)]
+        return np.ascontiguousarray(part, dtype=np.float32)
+
+
+@dataclass
+class Result:
+    """Parameters of every voxel, and what is said about them."""
+
+    theta: FloatArray
+    esd: FloatArray
+    mass: FloatArray
+    mass_esd: FloatArray
+    rwp: FloatArray
+    status: npt.NDArray[np.int8]
+
+    @classmethod
+    def empty(cls, n: int, n_parameters: int, n_phases: int) -> Result:
+        """Return the result of nothing measured."""
+        wide, narrow = (n, n_parameters), (n, n_phases)
+        return cls(
+            np.full(wide, np.nan), np.full(wide, np.nan), np.full(narrow, np.nan), np.full(narrow, np.nan),
+            np.full(n, np.nan), np.full(n, RefinementStatus.NOT_MEASURED, dtype=np.int8),
+        )  # fmt: skip
+
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """Return all arrays, in the order of the kernel's arguments."""
+        return self.theta, self.esd, self.mass, self.mass_esd, self.rwp, self.status
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to refine, and how."""
+
+    model: PatternModel
+    patterns: Patterns
+    sigma: Patterns
+    mode: int
+    relative: bool
+    threads: int
+    progress: Callable[[int, int], None]
+    stop: threading.Event
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One go over voxels: their numbers, the weights, and where each starts."""
+
+    job: Job
+    sigma: Patterns
+    templates: Templates
+    result: Result
+
+    def run(self, index: IntArray, theta: FloatArray, wanted: npt.NDArray[np.bool_]) -> Result:
+        """Fit some voxels from ``theta``, after a search where it is wanted."""
+        job, kit = self.job, self.job.model.kit
+        patterns = job.patterns.take(index)
+        sigma = self.sigma.take(index if job.mode == BY_VOXEL else np.zeros(1, dtype=np.int64))
+        part = Result.empty(index.size, theta.shape[1], kit.n_nodes.size)
+        part.theta[...] = theta
+        t = self.templates
+        search_patterns(
+            patterns, wanted, t.rows, t.gram, t.first, t.cells, kit.first_cell, kit.n_cell, part.theta
+        )
+        fit_patterns(kit, patterns, sigma, job.mode, job.relative, *part.arrays())
+        return part
+
+    def store(self, index: IntArray, part: Result) -> None:
+        """Put the fit of some voxels where it belongs."""
+        for whole, piece in zip(self.result.arrays(), part.arrays(), strict=True):
+            whole[index] = piece
+
+
+def refine_all(job: Job, start: RefinedMaps | None) -> Result:
+    """Fit all voxels of a job; once it is stopped, those that are done."""
+    layout, n = job.model.layout, job.patterns.size
+    result = Result.empty(n, layout.n_parameters, len(job.model.phases))
+    sample = (
+        np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.int64)) if n else np.zeros(0, np.int64)
+    )
+    weight = _search_weight(job, sample)
+    templates = job.model.templates(weight)
+    sigma = job.sigma
+    if job.relative:
+        sigma = _estimate_sigma(job, templates, sample)
+        templates = job.model.templates(1.0 / sigma.array[0].astype(np.float64) ** 2)
+    whole = _Pass(job, sigma, templates, result)
+    theta, known = _starting_points(job, start)
+    _run_chunks(whole, theta, known)
+    return result
+
+
+def _search_weight(job: Job, sample: IntArray) -> FloatArray:
+    """Return weights by bin for the search: of the mean pattern's noise, as far as it is known."""
+    few = sample[: 1 if job.mode == BY_BIN else _SEARCH_SAMPLE]
+    if job.relative or not few.size:
+        return np.ones(job.patterns.n_bins)
+    if job.mode == BY_MODEL:
+        mean = np.maximum(_mean(job.patterns.take(few)), 0.0)
+        variance = mean + 0.1 * mean.mean() + 1e-30
+    else:
+        variance = _mean(job.sigma.take(few).astype(np.float64) ** 2)
+    usable = np.isfinite(variance) & (variance > 0)
+    weight = np.divide(1.0, variance, out=np.zeros_like(variance), where=usable)
+    return weight if np.any(usable) else np.ones(job.patterns.n_bins)
+
+
+def _mean(patterns: npt.NDArray[np.floating[Any]]) -> FloatArray:
+    """Return the mean of what is finite in each bin, 0 where nothing is."""
+    there = np.isfinite(patterns)
+    return np.where(there, patterns, 0.0).sum(axis=0, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
+
+
+def _estimate_sigma(job: Job, templates: Templates, sample: IntArray) -> Patterns:
+    """Return deviations by bin, up to a factor, from the residuals of an unweighted fit of a sample."""
+    start = np.tile(job.model.layout.start(), (sample.size, 1))
+    probe = _Pass(job, job.sigma, templates, Result.empty(0, start.shape[1], job.model.kit.n_nodes.size))
+    parts = []
+    for index in _split(np.arange(sample.size)):
+        if job.stop.is_set():
+            break
+        parts.append(probe.run(sample[index], start[index], np.ones(index.size, dtype=np.bool_)))
+    if not parts:
+        return job.sigma
+    theta = np.concatenate([part.theta for part in parts])
+    status = np.concatenate([part.status for part in parts])
+    for k, first in enumerate(job.model.layout.first_cell):
+        hidden = np.isnan(theta[:, first : first + job.model.phases[k].n_cell]).any(axis=1)
+        theta[hidden, job.model.n_background + k] = 0.0
+    theta = np.where(np.isnan(theta), start[: theta.shape[0]], theta)
+    fitted = (status == RefinementStatus.CONVERGED) | (status == RefinementStatus.AT_LIMIT)
+    variance = bin_variance(job.model.kit, job.patterns.take(sample[: theta.shape[0]]), theta, fitted)
+    return Patterns(np.sqrt(np.nan_to_num(variance, nan=1.0)).astype(np.float32)[None])
+
+
+def _starting_points(job: Job, start: RefinedMaps | None) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the parameters that each voxel starts from, and whether they come from a fit."""
+    layout = job.model.layout
+    theta = np.tile(layout.start(), (job.patterns.size, 1))
+    known = np.zeros(job.patterns.size, dtype=np.bool_)
+    if start is None:
+        return theta, known
+    known = (start.status == RefinementStatus.CONVERGED).ravel().copy()
+    kit = job.model.kit
+    for phase, first in zip(job.model.phases, layout.first_cell, strict=True):
+        places = [phase.map.index(k) for k in range(phase.n_cell)]
+        cells = start.cell[phase.name].reshape(-1, 6)[:, places]
+        own = slice(first, first + phase.n_cell)
+        usable = known[:, None] & np.isfinite(cells)
+        theta[:, own] = np.where(usable, np.clip(cells, kit.lower[own], kit.upper[own]), theta[:, own])
+        known &= np.isfinite(cells).all(axis=1)
+    return theta, known
+
+
+def _split(index: IntArray) -> list[IntArray]:
+    return [index[i : i + CHUNK] for i in range(0, index.size, CHUNK)]
+
+
+def _run_chunks(whole: _Pass, theta: FloatArray, known: npt.NDArray[np.bool_]) -> None:
+    """Fit all voxels, telling of the progress in this thread, until the job is stopped."""
+    job, n = whole.job, theta.shape[0]
+    chunks = deque(_split(np.arange(n)))
+    under_way: deque[tuple[IntArray, Future[Result]]] = deque()
+    done = 0
+    with ThreadPoolExecutor(job.threads, thread_name_prefix="refine") as pool:
+        while chunks or under_way:
+            while chunks and len(under_way) < 2 * job.threads and not job.stop.is_set():
+                index = chunks.popleft()
+                under_way.append((index, pool.submit(whole.run, index, theta[index], ~known[index])))
+            if not under_way:
+                break  # stopped
+            index, future = under_way.popleft()
+            whole.store(index, future.result())
+            done += index.size
+            job.progress(done, n)
