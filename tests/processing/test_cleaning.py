@@ -96,7 +96,7 @@ def test_stripes_go_to_algotom_channel_by_channel(monkeypatch):
 
 def test_an_absent_algotom_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "algotom.prep.removal", None)
-    with pytest.raises(ConfigurationError, match="pip install algotom"):
+    with pytest.raises(ConfigurationError, match=r"xrdct-beamline\[cleaning\]"):
         remove_stripes(blob_sinogram())
 
 

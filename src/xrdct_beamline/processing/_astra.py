@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xrdct_beamline.domain.errors import ConfigurationError
-
 from ._centring import centred, cropped
+from ._checks import optional_module
 
 __all__ = ["AstraBackend"]
 
@@ -24,13 +22,11 @@ class AstraBackend:
     methods: tuple[str, ...] = tuple(ALGORITHMS)
 
     def __init__(self) -> None:
-        try:
-            self._astra: Any = importlib.import_module("astra")
-        except ImportError as error:
-            raise ConfigurationError(
-                "the astra backend needs the ASTRA toolbox: pip install 'xrdct-beamline[astra]' (0.9 GB with "
-                f"its CUDA libraries), or use the native backend ({error})"
-            ) from error
+        self._astra = optional_module(
+            "astra",
+            needed_by="the astra backend needs the ASTRA toolbox",
+            remedy="pip install 'xrdct-beamline[astra]' (0.9 GB with CUDA), or take the native backend",
+        )
 
     def reconstruct(
         self,

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 
-from xrdct_beamline.domain.errors import ProcessingError
-
+from ._checks import check_axis
 from .sinogram import fill_holes
 
 __all__ = ["centred", "cropped"]
@@ -27,10 +26,7 @@ def centred(
     the pixels of the slice are then the native ones.
     """
     n_rotations, n, n_bins = sinogram.shape
-    if not 0 <= axis_px <= n - 1:
-        raise ProcessingError(
-            f"the rotation axis at {axis_px:g} px is outside of the field of {n} translations (0 to {n - 1})"
-        )
+    check_axis(axis_px, n)
     half = math.ceil(math.sqrt(2) * max(axis_px, n - 1 - axis_px)) + 1
     fraction = axis_px - round(axis_px)
     columns = np.arange(2 * half + 1) - half + axis_px

@@ -23,6 +23,7 @@ from ._backprojection import (
     splat,
     splat_regions,
 )
+from ._checks import check_axis
 from ._filters import FILTERS, check_filter, filter_kernel, variance_kernel
 
 __all__ = ["LineProjector", "OutputField"]
@@ -97,11 +98,7 @@ class LineProjector:
     ) -> None:
         if n_translations < 1:
             raise ProcessingError(f"{n_translations} translations cannot be reconstructed; take at least 1")
-        if not 0 <= axis_px <= n_translations - 1:
-            raise ProcessingError(
-                f"the rotation axis at {axis_px:g} px is outside of the field of {n_translations} "
-                f"translations (0 to {n_translations - 1}); find it with find_axis, or widen the scan"
-            )
+        check_axis(axis_px, n_translations)
         check_filter(filter_name)
         self.axis_px = float(axis_px)
         self.n_translations = n_translations

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xrdct_beamline.domain.errors import ConfigurationError
-
 from ._batch import filtered_back_projection
 from ._centring import centred, cropped
+from ._checks import optional_module
 
 __all__ = ["TomopyBackend"]
 
@@ -29,13 +27,11 @@ class TomopyBackend:
     )
 
     def __init__(self) -> None:
-        try:
-            self._tomopy: Any = importlib.import_module("tomopy")
-        except ImportError as error:
-            raise ConfigurationError(
-                "the tomopy backend needs TomoPy, which is on conda-forge only: make the environment of "
-                "environment.yml, or use the native backend"
-            ) from error
+        self._tomopy = optional_module(
+            "tomopy",
+            needed_by="the tomopy backend needs TomoPy",
+            remedy="take the environment of environment.yml (conda-forge), or the native backend",
+        )
 
     def reconstruct(
         self,

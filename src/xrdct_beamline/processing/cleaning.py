@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
-from xrdct_beamline.domain.errors import ConfigurationError, ProcessingError
+from xrdct_beamline.domain.errors import ProcessingError
 
+from ._checks import optional_module
 from .alignment import channel_mean, is_within_field
 from .sinogram import measured_mask
 
@@ -100,12 +100,11 @@ def remove_stripes(sinogram: FloatArray, *, size: int = 21) -> FloatArray:
     A stripe is a translation that counts wrongly at every angle. Algotom is optional; sinograms of
     one detector seldom have stripes, since all translations share its pixels.
     """
-    try:
-        removal: Any = importlib.import_module("algotom.prep.removal")
-    except ImportError as error:
-        raise ConfigurationError(
-            "removing stripes needs algotom: pip install algotom, or leave the stripes in"
-        ) from error
+    removal = optional_module(
+        "algotom.prep.removal",
+        needed_by="removing stripes needs algotom",
+        remedy="pip install 'xrdct-beamline[cleaning]', or leave the stripes in",
+    )
     if not np.isfinite(sinogram).all():
         raise ProcessingError("stripes cannot be removed from a sinogram with holes; fill or crop them first")
     channels = [
