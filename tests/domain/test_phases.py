@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
+from xrdct_beamline.domain._symmetry import metric
 from xrdct_beamline.domain.errors import PhaseError
 from xrdct_beamline.domain.phases import Phase, shipped_names
 
@@ -68,6 +70,38 @@ def test_every_structure_of_the_contract_is_shipped_with_the_right_contents() ->
     for name, contents in CONTENTS.items():
         assert Phase.shipped(name).composition == pytest.approx(contents)
         assert Phase.shipped(name).name == name
+        assert Phase.shipped(name).assumptions == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "metal", "anion", "shortest_A", "neighbours"),
+    [
+        ("LiMn2O4", "Mn", "O", 1.958, 6),
+        ("LiMn2O4", "Li", "O", 1.973, 4),
+        ("lambda-MnO2", "Mn", "O", 1.909, 6),
+        ("Li0.5Mn2O4", "Mn1", "O", 1.934, 6),
+        ("Li0.5Mn2O4", "Li", "O", 1.949, 4),
+        ("LiMnO2", "Mn", "O", 2.065, 6),
+        ("Li2MnO3", "Mn", "O", 1.904, 6),
+        ("Al2O3", "Al", "O", 1.855, 6),
+        ("ZnO", "Zn", "O", 1.974, 4),
+        ("CaF2", "Ca", "F", 2.366, 8),
+        ("CeO2", "Ce", "O", 2.343, 8),
+    ],
+)
+def test_atoms_have_the_neighbours_that_crystal_chemistry_gives_them(
+    name: str, metal: str, anion: str, shortest_A: float, neighbours: int
+) -> None:
+    phase = Phase.shipped(name)
+    sites = phase._crystal().sites
+    centre = next(s for s in sites if s.label == metal).positions[0]
+    others = np.concatenate([s.positions for s in sites if s.element == anion])
+    shifts = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    offsets = (others[:, None] + shifts - centre).reshape(-1, 3)
+    distances = np.sort(np.sqrt(np.einsum("ni,ij,nj->n", offsets, metric(phase.cell), offsets)))
+    assert distances[0] == pytest.approx(shortest_A, abs=2e-3)
+    assert distances[neighbours - 1] < 1.07 * shortest_A
+    assert distances[neighbours] > 1.2 * shortest_A
 
 
 def test_cell_mass_is_z_times_the_formula_mass() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from ._symmetry import metric
 from .errors import PhaseError
 
 __all__ = ["Phase", "Reflection", "shipped_names"]
+
+logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -85,7 +88,10 @@ class Phase:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
             text = raw.decode("latin-1")  # never fails; what it may garble is in comments and names
-        return cls._from_text(text, str(path), block)
+        phase = cls._from_text(text, str(path), block)
+        for sentence in phase.assumptions:
+            logger.info("%s: %s", path, sentence)
+        return phase
 
     @classmethod
     def shipped(cls, name: str) -> Phase:
