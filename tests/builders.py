@@ -191,9 +191,8 @@ def _frame_documents(
 def _line_keys(n_translations: int) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for name in LINE_KEYS:
-        kind = {"line_verdict": "string", "line_reason": "string", "line_raw_file": "string"}.get(
-            name, "number"
-        )
+        is_text = name in ("line_verdict", "line_reason", "line_raw_file", "line_note")
+        kind = "string" if is_text else "number"
         keys[name] = {"source": "SIM:line", "dtype": kind, "shape": []}
     for name in ("line_position_mm", "line_i0", "line_i1"):
         keys[name] = {"source": "SIM:line", "dtype": "array", "shape": [n_translations]}
@@ -222,6 +221,10 @@ def _line_data(geometry: ScanGeometry, attempt: Attempt, first_frame: int) -> di
         "line_started_s": now - 1.0,
         "line_ended_s": now,
         "line_move_s": 0.1,
+        "line_waited_s": 0.0,
+        "line_open_s": 1.0,
+        "line_photons": 1e11,
+        "line_note": "",
     }
 
 

@@ -10,7 +10,7 @@ from ophyd import Device, EpicsSignalRO
 from ophyd.sim import FakeEpicsSignalRO, fake_device_cache, make_fake_device
 from ophyd.utils.epics_pvs import AlarmSeverity
 
-from xrdct_beamline.devices.beam import Beam, Shutter
+from xrdct_beamline.devices.beam import Beam, BeamLimits, Shutter
 from xrdct_beamline.devices.beamline import Beamline, BeamlineSettings
 from xrdct_beamline.devices.epics_trigger import EpicsTriggerLine
 from xrdct_beamline.devices.line_record import LineRecord
@@ -96,7 +96,9 @@ class FakeBeamline:
             detector=fake(Pilatus, name="pilatus", limits=LIMITS),
             compare=fake(PositionCompare, name="compare"),
             shutter=fake(Shutter, name="shutter"),
-            beam=fake(Beam, name="beam", i0="I0", i1="I1", current="SR", flux="FLUX"),
+            beam=fake(
+                Beam, name="beam", i0="I0", i1="I1", current="SR", flux="FLUX", limits=_beam_limits(settings)
+            ),
             trigger=fake(EpicsTriggerLine, name="trigger", settings=TriggerSettings(debounce_s=0.01)),
             cell=fake(Potentiostat, name="cell"),
             line=LineRecord(name="line"),
@@ -139,6 +141,7 @@ class FakeBeamline:
     def _connect_beam(self) -> None:
         beam = self.beamline.beam
         beam.current_mA.sim_put(200.0)
+        beam.flux.sim_put(1e11)
         waiting = beam.trigger
 
         def trigger() -> Any:
@@ -208,6 +211,11 @@ class FakeBeamline:
         self.deliver(n_frames)
         compare.active.sim_put(0)
         compare.num_captured.sim_put(n)
+
+
+def _beam_limits(settings: BeamlineSettings | None) -> BeamLimits:
+    use = settings or BeamlineSettings()
+    return BeamLimits(current_mA=use.minimum_current_mA, flux=use.minimum_flux)
 
 
 def _obeying(signal: Any, act: Callable[[int], None]) -> Callable[..., None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from ophyd import Device
 
-from .beam import Beam, Shutter
+from .beam import Beam, BeamBehindShutter, BeamLimits, Shutter
 from .connection import set_signal_timeouts
 from .line_record import LineRecord
 from .pilatus import Pilatus
@@ -70,15 +70,7 @@ def build_beamline(prefix: str, settings: BeamlineSettings | None = None) -> Bea
         detector=Pilatus(prefix + use.detector, name="pilatus", limits=use.line_limits, labels={"detectors"}),
         compare=PositionCompare(prefix + use.compare, name="compare"),
         shutter=Shutter(prefix + use.shutter, name="shutter"),
-        beam=Beam(
-            prefix,
-            i0=use.i0,
-            i1=use.i1,
-            current=use.current,
-            flux=use.flux,
-            name="beam",
-            labels={"detectors"},
-        ),
+        beam=_build_beam(prefix, use),
         trigger=trigger,
         cell=Potentiostat(
             prefix + use.cell,
@@ -89,3 +81,16 @@ def build_beamline(prefix: str, settings: BeamlineSettings | None = None) -> Bea
         line=LineRecord(name="line"),
         settings=use,
     )
+
+
+def _build_beam(prefix: str, use: BeamlineSettings) -> Beam:
+    limits = BeamLimits(
+        current_mA=use.minimum_current_mA,
+        flux=use.minimum_flux,
+        photon_shutter_open=use.photon_shutter_open,
+    )
+    names = {"i0": use.i0, "i1": use.i1, "current": use.current, "flux": use.flux}
+    rest = {"limits": limits, "name": "beam", "labels": {"detectors"}}
+    if use.photon_shutter:
+        return BeamBehindShutter(prefix, photon_shutter=use.photon_shutter, **names, **rest)
+    return Beam(prefix, **names, **rest)

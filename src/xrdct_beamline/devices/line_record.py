@@ -24,6 +24,8 @@ UNITS = {
     "started_s": "s",
     "ended_s": "s",
     "move_s": "s",
+    "waited_s": "s",
+    "open_s": "s",
 }
 
 
@@ -48,6 +50,10 @@ class LineValues:
     started_s: float
     ended_s: float
     move_s: float
+    waited_s: float = 0.0
+    open_s: float = 0.0
+    photons: float = 0.0
+    note: str = ""
 
     @classmethod
     def empty(cls, n_frames: int) -> LineValues:
@@ -94,6 +100,10 @@ class LineRecord(Device):
     started_s = Component(Signal, value=0.0, kind="normal")
     ended_s = Component(Signal, value=0.0, kind="normal")
     move_s = Component(Signal, value=0.0, kind="normal")
+    waited_s = Component(Signal, value=0.0, kind="normal")
+    open_s = Component(Signal, value=0.0, kind="normal")
+    photons = Component(Signal, value=0.0, kind="normal")
+    note = Component(Signal, value="", kind="normal")
 
     def set(self, values: LineValues) -> Status:
         """Take the values of an attempt."""

@@ -46,7 +46,8 @@ class Verdict(StrEnum):
 
     ACCEPTED = "accepted"
     RETAKE = "retake"  # short or late; another attempt follows
-    BAD = "bad"  # the last attempt failed too; the scan went on
+    BAD = "bad"  # the last attempt failed too, or time was up; the scan went on
+    CELL_RUNNING = "cell_running"  # begun, or not taken, after the cell had run on
 
 
 #: Data keys of one event of LINES, written by the device ``line`` (its name is the prefix).
@@ -69,6 +70,10 @@ LINE_KEYS = (
     "line_started_s",  # number: epoch seconds at which the line was started (armed and moving)
     "line_ended_s",  # number: epoch seconds at which its file was closed
     "line_move_s",  # number: seconds spent on moving to the line's start
+    "line_waited_s",  # number: seconds spent before on waiting for beam, disk or cell
+    "line_open_s",  # number: seconds for which the fast shutter was open
+    "line_photons",  # number: on the sample: flux of the beam monitor x line_open_s
+    "line_note",  # string: what was waited for, and what the frames warn of, or ""
 )
 
 #: Data keys of one event of CELL, written by the device ``cell``.

@@ -60,6 +60,8 @@ class Attempt:
     ----------
     settling_s:
         Spent after the last frame, until the stages stood.
+    open_s:
+        For which the shutter was open.
     statuses:
         Everything that was started; drained if the attempt fails.
     """
@@ -76,6 +78,7 @@ class Attempt:
     ended_s: float = 0.0
     move_s: float = 0.0
     settling_s: float = 0.0
+    open_s: float = 0.0
     statuses: list[StatusBase] = field(default_factory=list)
 
     def keep(self, status: StatusBase) -> StatusBase:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from xrdct_beamline.domain.documents import (
     CELL,
     LINES,
     PRIMARY,
-    SCHEMA_VERSION,
     CalibrationMetadata,
     Role,
     Verdict,
@@ -30,43 +28,29 @@ from xrdct_beamline.domain.registration import SampleOffset
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from .checks import SliceSettings, acquisition_mode, check_scan, stage_grid, wanted_lines
+from .conditions import Guard, wait_until_fit
 from .lines import Attempt, LinePlan, attempt_line, fly_line, step_line
 from .motion import line_path, still_path
+from .slice_record import (
+    Slice,
+    annotated,
+    evidence,
+    left_out,
+    line_values,
+    slice_metadata,
+    start_document,
+)
 from .stubs import (
     bring_to_rest,
     close_failed,
     read_event,
-    wait_for_beam,
     wait_for_connection,
 )
-from .verification import LineEvidence, padded, reason_to_reject, verdict_on
+from .verification import reason_to_reject, verdict_on
 
 __all__ = ["slice_scan"]
 
 MEASURES = {AcquisitionMode.FLY: fly_line, AcquisitionMode.STEP: step_line}
-
-
-@dataclass(slots=True, kw_only=True)
-class _Slice:
-    """A slice while it is taken: what is fixed, and what its lines hand on to each other.
-
-    Parameters
-    ----------
-    travel_mm_s:
-        Velocity of the translation between lines.
-    n_frames:
-        In the stream of frames so far.
-    settling_s:
-        Spent after the line before, until the stages stood.
-    """
-
-    beamline: Beamline
-    geometry: ScanGeometry
-    settings: SliceSettings
-    travel_mm_s: float
-    uid: str = ""
-    n_frames: int = 0
-    settling_s: float = 0.0
 
 
 def slice_scan(
@@ -87,12 +71,14 @@ def slice_scan(
     reconnect_timeout_s: float = 60.0,
     offset: SampleOffset | None = None,
     travel_mm_s: float | None = None,
+    guard: Guard | None = None,
     monitor_cell: bool = True,
     md: Mapping[str, Any] | None = None,
 ) -> MsgGenerator[str]:
     """Take a slice line by line, and return its run's uid.
 
-    A pause between lines costs nothing; one within a line costs that line, which is taken again. A line
+    A pause between lines costs nothing; one within a line costs that line, which is taken again. Beam that
+    is lost is waited for between lines, and the line under way is taken again. A line
     that fails is taken again into a new file, ``max_attempts`` times in all; then it is marked bad and
     the scan goes on.
 
@@ -115,6 +101,8 @@ def slice_scan(
     travel_mm_s:
         Velocity of the translation between lines and after the scan, where it is not the stage's of now:
         a killed session leaves that of a line.
+    guard:
+        What is looked at between lines besides the beam.
     monitor_cell:
         Whether this run records the cell.
 
@@ -141,14 +129,15 @@ def slice_scan(
         "resumes": resumes,
         "offset": None if offset is None else offset.to_metadata(),
     }
-    xrdct = _metadata(geometry, settings, role) | {k: v for k, v in optional.items() if v is not None}
-    scan = _Slice(
+    xrdct = slice_metadata(geometry, settings, role) | {k: v for k, v in optional.items() if v is not None}
+    scan = Slice(
         beamline=beamline,
         geometry=geometry,
         settings=settings,
         travel_mm_s=travel_mm_s or beamline.translation.velocity.get(use_monitor=False),
+        guard=guard or Guard(),
     )
-    start = {**_start(scan), **(md or {}), "xrdct": xrdct}
+    start = {**start_document(scan), **(md or {}), "xrdct": xrdct}
     cell = [beamline.cell] if monitor_cell else []
 
     @bpp.stage_decorator([beamline.translation, beamline.detector, beamline.compare, beamline.shutter])
@@ -161,7 +150,7 @@ def slice_scan(
     return scan.uid
 
 
-def _run(scan: _Slice, start: Mapping[str, Any], cell: Sequence[Any]) -> MsgGenerator[None]:
+def _run(scan: Slice, start: Mapping[str, Any], cell: Sequence[Any]) -> MsgGenerator[None]:
     """Open the run, take its lines, close it."""
     beamline = scan.beamline
     scan.uid = yield from bps.open_run(dict(start))
@@ -185,40 +174,62 @@ def _run(scan: _Slice, start: Mapping[str, Any], cell: Sequence[Any]) -> MsgGene
     yield from bpp.contingency_wrapper(safely, except_plan=close_failed, else_plan=bps.close_run)
 
 
-def _take_line(scan: _Slice, rotation_index: int, following: int | None) -> MsgGenerator[None]:
+def _take_line(scan: Slice, rotation_index: int, following: int | None) -> MsgGenerator[None]:
     """Take a line, and again until it is accepted or has failed too often."""
     settings, beamline = scan.settings, scan.beamline
     failures = 0
     for number in itertools.count():
         yield from bps.checkpoint()
         yield from wait_for_connection(beamline.needed_for_lines, settings.reconnect_timeout_s)
-        yield from wait_for_beam(beamline)
+        waited = yield from wait_until_fit(beamline, scan.guard)
+        fate = scan.guard.fate()
+        if fate is not None and not fate.is_taken:
+            yield from _record(scan, left_out(scan, rotation_index, number, fate))
+            return
         line = _plan_line(scan, rotation_index, following, number)
+        opened_s = beamline.shutter.open_s
         attempt = yield from bpp.rewindable_wrapper(
             attempt_line(beamline, line, MEASURES[settings.mode]), False
         )
-        reason = reason_to_reject(
-            _evidence(attempt, settings, len(line.path.grid_mm)),
-            line.path.grid_mm,
-            minimum_i0=beamline.settings.minimum_i0,
-        )
+        attempt.open_s = beamline.shutter.open_s - opened_s
+        reason, is_interrupted = _judge(scan, line, attempt)
         verdict = verdict_on(
             reason,
             failures=failures,
             max_attempts=settings.max_attempts,
-            was_interrupted=attempt.was_interrupted,
+            was_interrupted=is_interrupted,
         )
-        values = _values(scan, attempt, rotation_index, number, reason, verdict)
+        if fate is not None and verdict is Verdict.ACCEPTED:
+            verdict, reason = fate.verdict, fate.reason
+        values = line_values(scan, attempt, rotation_index, number, reason, verdict)
         scan.settling_s = attempt.settling_s
         scan.n_frames += values.captured
-        yield from bps.abs_set(beamline.line, values, wait=True)
-        yield from read_event([beamline.line], LINES)
+        yield from _record(scan, annotated(scan, values, *waited))
         if verdict is not Verdict.RETAKE:
             return
-        failures += not attempt.was_interrupted
+        failures += not is_interrupted
 
 
-def _plan_line(scan: _Slice, rotation_index: int, following: int | None, number: int) -> LinePlan:
+def _judge(scan: Slice, line: LinePlan, attempt: Attempt) -> tuple[str, bool]:
+    """Return why an attempt cannot be used, and whether a pause or a lost beam, no fault, is why."""
+    beamline = scan.beamline
+    reason = reason_to_reject(
+        evidence(attempt, scan.settings, len(line.path.grid_mm)),
+        line.path.grid_mm,
+        minimum_i0=beamline.settings.minimum_i0,
+    )
+    if not reason or attempt.was_interrupted:
+        return reason, attempt.was_interrupted
+    beam_problem = beamline.beam.problem()  # waited for before the line is taken again
+    return (f"{reason}; {beam_problem}", True) if beam_problem else (reason, False)
+
+
+def _record(scan: Slice, values: LineValues) -> MsgGenerator[None]:
+    yield from bps.abs_set(scan.beamline.line, values, wait=True)
+    yield from read_event([scan.beamline.line], LINES)
+
+
+def _plan_line(scan: Slice, rotation_index: int, following: int | None, number: int) -> LinePlan:
     settings, geometry = scan.settings, scan.geometry
     sign = scan.beamline.settings.rotation_sign
     grid_mm = stage_grid(scan.beamline, geometry, rotation_index, settings.offset)
@@ -246,77 +257,3 @@ def _plan_line(scan: _Slice, rotation_index: int, following: int | None, number:
         ),
         travel_mm_s=scan.travel_mm_s,
     )
-
-
-def _evidence(attempt: Attempt, settings: SliceSettings, planned: int) -> LineEvidence:
-    outcome = attempt.outcome
-    exposed = outcome.exposed if outcome and settings.mode is AcquisitionMode.FLY else None
-    return LineEvidence(
-        planned=planned,
-        pulses=attempt.pulses,
-        exposed=exposed,
-        captured=outcome.captured if outcome else 0,
-        dropped=outcome.dropped if outcome else 0,
-        write_error=outcome.write_error if outcome else "",
-        position_mm=attempt.position_mm,
-        i0=attempt.i0,
-        i1=attempt.i1,
-        problem=attempt.problem,
-    )
-
-
-def _values(
-    scan: _Slice, attempt: Attempt, rotation_index: int, number: int, reason: str, verdict: Verdict
-) -> LineValues:
-    """Return what is written down, positions and angle in the sample's frame."""
-    outcome, planned, signs = attempt.outcome, scan.geometry.shape[1], scan.beamline.settings
-    shift_mm = scan.settings.offset.translation_mm(scan.geometry.rotation_deg[rotation_index])
-    return LineValues(
-        rotation_index=rotation_index,
-        rotation_deg=signs.rotation_sign * attempt.rotation_deg,
-        attempt=number,
-        planned=planned,
-        acquired=attempt.pulses,
-        captured=outcome.captured if outcome else 0,
-        dropped=outcome.dropped if outcome else 0,
-        verdict=str(verdict),
-        reason=reason,
-        raw_file=outcome.raw_file if outcome else "",
-        first_frame=scan.n_frames,
-        position_mm=signs.translation_sign * padded(attempt.position_mm, planned) - shift_mm,
-        i0=padded(attempt.i0, planned),
-        i1=padded(attempt.i1, planned),
-        started_s=attempt.started_s,
-        ended_s=attempt.ended_s,
-        move_s=scan.settling_s + attempt.move_s,
-    )
-
-
-def _metadata(geometry: ScanGeometry, settings: SliceSettings, role: Role) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA_VERSION,
-        "role": str(role),
-        "geometry": geometry.to_metadata(),
-        "exposure_s": settings.exposure_s,
-        "period_s": settings.period_s,
-    }
-
-
-def _start(scan: _Slice) -> dict[str, Any]:
-    """Return what other bluesky programs expect in a start document."""
-    beamline, geometry, settings = scan.beamline, scan.geometry, scan.settings
-    return {
-        "plan_name": "slice_scan",
-        "detectors": [beamline.detector.name],
-        "motors": [beamline.rotation.name, beamline.translation.name],
-        "shape": list(geometry.shape),
-        "num_points": len(settings.lines) * geometry.shape[1],
-        "num_lines": len(settings.lines),
-        "hints": {"dimensions": [(["line_rotation_deg"], LINES)]},
-        "plan_args": {
-            "mode": str(settings.mode),
-            "directory": settings.directory,
-            "max_attempts": settings.max_attempts,
-            "travel_mm_s": scan.travel_mm_s,
-        },
-    }

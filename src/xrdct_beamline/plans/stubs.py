@@ -28,7 +28,6 @@ __all__ = [
     "read_event",
     "shared_future",
     "verify_at",
-    "wait_for_beam",
     "wait_for_connection",
     "wait_until_done",
 ]
@@ -38,7 +37,7 @@ logger = logging.getLogger(__name__)
 #: What hardware can do to a plan; anything else is a mistake or somebody's wish and goes through.
 HARDWARE_ERRORS = (FailedStatus, DeviceError, DisconnectedError, TimeoutError)
 
-POLL_S = 0.25  # of what rarely happens: a dead server, a dead beam
+POLL_S = 0.25  # of what rarely happens: a dead server
 STILL_TIMEOUT_S, STILL_POLL_S = 10.0, 0.02
 NOTICE_S = 0.02  # for the RunEngine to notice that a status has failed
 
@@ -137,18 +136,6 @@ def wait_for_connection(devices: Sequence[Device], timeout_s: float) -> MsgGener
             logger.warning("waiting for %d process variables: %s", len(names), ", ".join(names))
         yield from bps.sleep(POLL_S)
         waited_s += POLL_S
-
-
-def wait_for_beam(beamline: Beamline) -> MsgGenerator[None]:
-    """Wait, with checkpoints, while the ring current is too low to start a line."""
-    least_mA = beamline.settings.minimum_current_mA
-    is_waiting = False
-    while (current_mA := beamline.beam.current_mA.get()) < least_mA:
-        if not is_waiting:
-            logger.warning("waiting for beam: the ring has %.3g mA, %.3g mA are needed", current_mA, least_mA)
-            is_waiting = True
-        yield from bps.checkpoint()
-        yield from bps.sleep(POLL_S)
 
 
 def close_failed(error: BaseException) -> MsgGenerator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 from xrdct_beamline.domain.errors import XrdctError
 
 from .configuration import Configuration, load_configuration
+from .disk import check_disk, disk_needs
 from .processes import confine_to_loopback
 
 __all__ = ["Finding", "run_checks"]
-
-#: A compressed 2-megapixel frame of a powder: what a slice needs on disk is counted with it.
-BYTES_PER_FRAME = 1.3e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +61,15 @@ def _check_scan(configuration: Configuration) -> Finding:
 
 
 def _check_disk(configuration: Configuration) -> Finding:
-    folder = configuration.paths.data
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    needed = configuration.scan.n_translations * configuration.scan.n_rotations * BYTES_PER_FRAME
-    text = f"{free / 1e9:.3g} GB free in {folder}, a slice takes up to {needed / 1e9:.3g} GB"
-    if free < needed:
-        return Finding("disk", False, f"{text}; free space or choose another folder under [paths] data")
-    return Finding("disk", True, text)
+    geometry = configuration.scan.geometry()
+    try:
+        rows, columns = configuration.calibration.load().shape
+        check_disk(configuration, geometry, rows * columns)
+    except XrdctError as error:
+        return Finding("disk", False, str(error))
+    needs = disk_needs(configuration, geometry, rows * columns, len(geometry.rotation_deg))
+    gigabytes = (needs.raw + needs.journal + needs.processed) / 1e9
+    return Finding("disk", True, f"room for a slice in {configuration.paths.data}, {gigabytes:.3g} GB")
 
 
 def _check_process_variables(configuration: Configuration, timeout_s: float | None) -> Finding:

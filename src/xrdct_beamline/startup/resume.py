@@ -26,6 +26,7 @@ from xrdct_beamline.storage.runs import (
 )
 
 from .configuration import Configuration
+from .disk import check_disk
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator
@@ -147,7 +148,9 @@ def resume(
     say(str(found))
     if not found.missing:
         return str(found.start["uid"])
-    options = {"directory": session.configuration.paths.raw, **options}
+    check_disk(session.configuration, found.geometry, session.n_pixels, n_lines=len(found.missing))
+    guard = session.guard(found.geometry, exposure_s=found.start["xrdct"]["exposure_s"])
+    options = {"directory": session.configuration.paths.raw, "guard": guard, **options}
     offset = None
     if find_axis:
         reference = _reference_line(found)

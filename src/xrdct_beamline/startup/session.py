@@ -19,13 +19,17 @@ from xrdct_beamline.devices.watchdog import Heartbeat, Watchdog
 from xrdct_beamline.domain.documents import Role
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.scan import ScanGeometry
+from xrdct_beamline.plans.conditions import Guard, while_cell_waits
 from xrdct_beamline.plans.operando import operando
 from xrdct_beamline.plans.slice_scan import slice_scan
 from xrdct_beamline.storage.catalog import CatalogSubscriber
 from xrdct_beamline.storage.catalog_server import CatalogServer, write_profile
 from xrdct_beamline.storage.journal import JournalWriter
+from xrdct_beamline.storage.raw import Hdf5Frames
 
 from .configuration import Configuration
+from .count_rate import CountRateCheck
+from .disk import check_disk, room_for_a_line
 from .resume import resume, run_cut_short
 
 __all__ = ["Session", "ended_on_interrupt"]
@@ -82,9 +86,18 @@ class Session:
             self.close()
             raise
 
-    def slice(self, geometry: ScanGeometry | None = None, **options: Any) -> MsgGenerator[str]:
-        """Plan one slice as configured; ``options`` go to `slice_scan`."""
-        scan = self.configuration.scan
+    def slice(
+        self, geometry: ScanGeometry | None = None, *, guard: Guard | None = None, **options: Any
+    ) -> MsgGenerator[str]:
+        """Plan one slice as configured; ``options`` go to `slice_scan`.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no room for it, or it cannot be taken.
+        """
+        scan, geometry = self.configuration.scan, geometry or self.configuration.scan.geometry()
+        check_disk(self.configuration, geometry, self.n_pixels)
         defaults = {
             "exposure_s": scan.exposure_s,
             "period_s": scan.period_s,
@@ -92,15 +105,47 @@ class Session:
             "calibration": self.calibration.to_metadata(),
             "role": Role.ROI,
         }
-        return slice_scan(self.beamline, geometry or scan.geometry(), **{**defaults, **options})
+        chosen = {**defaults, **options}
+        guard = guard or self.guard(geometry, exposure_s=chosen["exposure_s"])
+        return slice_scan(self.beamline, geometry, guard=guard, **chosen)
+
+    def guard(
+        self, geometry: ScanGeometry, *, exposure_s: float | None = None, in_pause: bool = False
+    ) -> Guard:
+        """Return what is looked at between the lines of a scan.
+
+        Parameters
+        ----------
+        in_pause:
+            Whether the cell should wait until the scan is done.
+        """
+        use = self.configuration.operando
+        return Guard(
+            conditions=(room_for_a_line(self.configuration, geometry, self.n_pixels),),
+            fates=(while_cell_waits(self.beamline, use.on_cell_running),) if in_pause else (),
+            inspect=CountRateCheck(
+                Hdf5Frames((self.configuration.paths.raw,)),
+                exposure_s or self.configuration.scan.exposure_s,
+                use.count_rate_limit,
+            ),
+        )
+
+    @property
+    def n_pixels(self) -> int:
+        """Of a frame."""
+        rows, columns = self.calibration.shape
+        return int(rows * columns)
 
     def operando(
         self, n_pauses: int, *, timeout_s: float, geometry: ScanGeometry | None = None, **options: Any
     ) -> MsgGenerator[str]:
         """Plan one slice at each of the cell's next pauses."""
+        chosen = geometry or self.configuration.scan.geometry()
+        check_disk(self.configuration, chosen, self.n_pixels, n_slices=n_pauses)
+        guard = self.guard(chosen, in_pause=True)
 
         def scan(state_index: int, series_uid: str) -> MsgGenerator[str]:
-            return self.slice(geometry, state_index=state_index, series_uid=series_uid)
+            return self.slice(chosen, guard=guard, state_index=state_index, series_uid=series_uid)
 
         return operando(self.beamline, scan, n_pauses, timeout_s=timeout_s, **options)
 

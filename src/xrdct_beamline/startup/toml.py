@@ -114,13 +114,15 @@ def _value(kind: Any, value: Any, place: _Place, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigurationError(f"{at} must be a [section], not {value!r}")
         return _section(kind, value, place.within(name))
+    if get_origin(kind) is tuple:
+        return _list(get_args(kind), value, place, name)
     allowed = tuple(k for k in (get_args(kind) or (kind,)) if k is not type(None))
+    if len(allowed) == 1 and allowed[0] is not kind:  # optional: whoever writes it has a value
+        return _value(allowed[0], value, place, name)
     if Path in allowed:
         if not isinstance(value, str):
             raise ConfigurationError(f"{at} is {value!r}, a path in quotes is needed")
         return place.resolve(value)
-    if get_origin(kind) is tuple:
-        return _list(allowed, value, place, name)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _choice(kind, value, at)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):

@@ -98,6 +98,22 @@ class Hdf5Frames:
             for index in range(dataset.shape[0]):
                 yield _deferred_or_none(fetch, dataset, index, path)
 
+    def frame(self, raw_file: str, index: int) -> Frame | None:
+        """Return one frame of a line, None if it is missing or damaged.
+
+        Raises
+        ------
+        DataError
+            As `frames`, and if the file holds no such frame.
+        """
+        path = self.locate(raw_file)
+        with _open(path) as file:
+            dataset = _frames_dataset(file, path, self._dataset)
+            if not 0 <= index < dataset.shape[0]:
+                raise DataError(f"raw file {path} holds {dataset.shape[0]} frames, there is no frame {index}")
+            fetch = _fetcher(dataset)
+            return _read_or_none(lambda i: fetch(i)(), dataset, index, path)
+
     def count(self, raw_file: str) -> int:
         """Return the number of frames in a file.
 
