@@ -24,8 +24,7 @@ __all__ = ["depth_below_surface", "depth_shells", "foreground", "measure", "regi
 FloatArray = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int32]
 
-#: How far the deepest point of a particle lies from the nearest pixel centre, on average: ∫∫ √(x² + y²) over a
-#: pixel.
+#: How far the deepest point of a particle lies from the nearest pixel centre, on average over a pixel.
 _CENTRE_OFFSET_PX = 0.3826
 
 #: Faces and corners: a particle that touches itself at a corner is one.
