@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +11,9 @@ from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 from fakes import FakeBeamline
 
+from xrdct_beamline.devices.beam import ShutterState
 from xrdct_beamline.domain.errors import ConfigurationError, TriggerError
-from xrdct_beamline.plans.operando import check_loop, operando
+from xrdct_beamline.plans.operando import ask, check_loop, operando
 
 
 @pytest.fixture
@@ -125,6 +127,57 @@ def test_failing_scan_leaves_the_lines_safe(engine: RunEngine, hardware: FakeBea
     trigger = hardware.beamline.trigger
     assert (trigger.ready.get(), trigger.busy.get(), trigger.done.get()) == (0, 0, 0)
     assert "done 1" not in cycler.log  # the cell is not sent on without its slice
+
+
+def test_dose_and_time_of_each_state_are_recorded(
+    engine: RunEngine, hardware: FakeBeamline, documents: list[Any]
+) -> None:
+    def scan(index: int, uid: str) -> Any:
+        yield from bps.mv(hardware.beamline.shutter, ShutterState.OPEN)
+        yield from bps.sleep(0.05 * (index + 1))
+        yield from bps.mv(hardware.beamline.shutter, ShutterState.CLOSED)
+
+    Cycler(hardware)
+    engine(operando(hardware.beamline, scan, 2, timeout_s=2.0))
+    states = [d["data"] for name, d in documents if name == "event" and "state_index" in d["data"]]
+    assert [state["state_index"] for state in states] == [0, 1]
+    assert 0.05 <= states[0]["state_open_s"] < states[1]["state_open_s"] < 1.0
+    for state in states:
+        assert state["state_photons"] == pytest.approx(1e11 * state["state_open_s"])
+        assert state["state_ended_s"] >= state["state_edge_s"]
+        assert not state["state_cell_ran_on"]
+
+
+def test_a_plan_between_pauses_and_an_early_end(engine: RunEngine, hardware: FakeBeamline) -> None:
+    Cycler(hardware)
+    seen: list[Any] = []
+
+    def between(index: int, uid: str) -> Any:
+        seen.append((yield from ask(lambda: f"answer {index}", timeout_s=1.0, otherwise="none")))
+
+    scanned: list[tuple[int, str]] = []
+    plan = operando(
+        hardware.beamline,
+        scan_with(scanned),
+        5,
+        timeout_s=2.0,
+        between=between,
+        until=lambda: len(scanned) == 3,
+    )
+    engine(plan)
+    assert [index for index, _ in scanned] == [0, 1, 2]
+    assert seen == ["answer 0", "answer 1"]
+
+
+@pytest.mark.parametrize("question", [lambda: time.sleep(1.0), lambda: 1 / 0], ids=["slow", "failing"])
+def test_a_question_is_not_waited_for_longer_than_allowed(
+    engine: RunEngine, question: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    began_s = time.monotonic()
+    answer = engine(ask(question, timeout_s=0.05, otherwise=7)).plan_result
+    assert answer == 7
+    assert time.monotonic() - began_s < 0.9
+    assert "going on with 7" in caplog.text
 
 
 @pytest.mark.parametrize(

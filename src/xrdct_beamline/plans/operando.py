@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from bluesky import plan_stubs as bps
 from bluesky import preprocessors as bpp
 from bluesky.run_engine import WaitForTimeoutError
 from bluesky.utils import FailedStatus, MsgGenerator, short_uid
+from ophyd.status import Status
 
 from xrdct_beamline.devices.beamline import Beamline
+from xrdct_beamline.devices.state_record import StateRecord, StateValues
 from xrdct_beamline.devices.trigger_line import TriggerLine
 from xrdct_beamline.domain.documents import CELL, SCHEMA_VERSION, Role
 from xrdct_beamline.domain.errors import ConfigurationError
 
 from .stubs import cause, close_failed, read_event, shared_future
 
-__all__ = ["TRIGGER", "check_loop", "operando"]
+__all__ = ["STATES", "TRIGGER", "ask", "check_loop", "operando"]
 
 logger = logging.getLogger(__name__)
 
-#: Stream of the series' run: one event per pause of the cell, when its edge has been seen.
-TRIGGER = "trigger"
+Answer = TypeVar("Answer")
+
+#: Streams of the series' run: one event per pause of the cell, when its edge has been seen, and
+#: one when its scans are done.
+TRIGGER, STATES = "trigger", "states"
 
 SERIES = "series"  # run key: the slices' runs are nested in this one
 LOW, HIGH = 0, 1
@@ -41,6 +50,8 @@ def operando(
     done_pulse: bool = True,
     pause_s: float | None = None,
     scan_s: float | None = None,
+    between: Callable[[int, str], MsgGenerator[Any]] | None = None,
+    until: Callable[[], bool] | None = None,
     md: Mapping[str, Any] | None = None,
 ) -> MsgGenerator[str]:
     """Wait for each pause of the cell, scan in it, and return the uid of the series' run.
@@ -57,6 +68,11 @@ def operando(
         Whether the cycler waits for DONE (closed loop).
     pause_s, scan_s:
         For a cycler that waits a fixed time (open loop), that time, and how long a scan takes.
+    between:
+        Called after each pause but the last as ``scan`` is, once the cell runs on; a plan of a few
+        seconds: care of the detector, or a choice from live results, for which there is `ask`.
+    until:
+        Asked after each pause; true ends the series before its ``n_pauses``.
 
     Raises
     ------
@@ -66,7 +82,8 @@ def operando(
         If the line is high before anybody waits, invalid, or does not rise in time.
     """
     check_loop(n_pauses, done_pulse=done_pulse, pause_s=pause_s, scan_s=scan_s)
-    trigger, of_series = beamline.trigger, partial(bpp.set_run_key_wrapper, run=SERIES)
+    trigger, state = beamline.trigger, StateRecord(name="state")
+    of_series = partial(bpp.set_run_key_wrapper, run=SERIES)
     start = {
         "plan_name": "operando",
         "num_pauses": n_pauses,
@@ -87,18 +104,68 @@ def operando(
     def pauses(uid: str) -> MsgGenerator[None]:
         yield from bps.monitor(beamline.cell, name=CELL)
         for index in range(n_pauses):
-            yield from _wait_for_pause(trigger)
-            yield from read_event([trigger], TRIGGER)
-            yield from bps.mv(trigger.ready, LOW)  # one after the other: never both high
-            yield from bps.mv(trigger.busy, HIGH)
-            yield from bpp.set_run_key_wrapper(scan(index, uid), f"slice {index}")
-            yield from bps.mv(trigger.busy, LOW)
-            if done_pulse:
-                yield from _pulse(trigger)
-            yield from _release(trigger, is_last=index == n_pauses - 1)
+            yield from one_pause(index, uid)
+            is_last = index == n_pauses - 1 or (until is not None and until())
+            yield from _release(trigger, is_last=is_last)
+            if is_last:
+                break
+            if between is not None:
+                yield from bpp.set_run_key_wrapper(between(index, uid), f"between {index}")
         yield from bps.unmonitor(beamline.cell)
 
+    def one_pause(index: int, uid: str) -> MsgGenerator[None]:
+        yield from _wait_for_pause(trigger)
+        yield from read_event([trigger], TRIGGER)
+        opened_s = beamline.shutter.open_s
+        yield from bps.mv(trigger.ready, LOW)  # one after the other: never both high
+        yield from bps.mv(trigger.busy, HIGH)
+        yield from bpp.set_run_key_wrapper(scan(index, uid), f"slice {index}")
+        yield from bps.mv(trigger.busy, LOW)
+        values = _state_values(beamline, index, pause_s, beamline.shutter.open_s - opened_s)
+        if done_pulse:
+            yield from _pulse(trigger)
+        yield from bps.abs_set(state, values, wait=True)
+        yield from read_event([state], STATES)
+
     return (yield from series())
+
+
+def ask(question: Callable[[], Answer], *, timeout_s: float, otherwise: Answer) -> MsgGenerator[Answer]:
+    """Call a function in a thread of its own, and return its answer, or another one where none comes.
+
+    For choices from live results: whatever the function waits for, computes or raises, the scan goes on
+    after ``timeout_s`` at the latest.
+    """
+    answers: list[Answer] = []
+    status = Status()
+
+    def call() -> None:
+        try:
+            answers.append(question())
+        except Exception:  # somebody's analysis must not end the series
+            logger.exception("the question between two pauses failed")
+        status.set_finished()
+
+    threading.Thread(target=call, name="between-pauses", daemon=True).start()
+    with contextlib.suppress(WaitForTimeoutError):
+        yield from bps.wait_for([shared_future(status)], timeout=timeout_s)
+    if not answers:
+        logger.warning("no answer to the question between two pauses; going on with %r", otherwise)
+        return otherwise
+    return answers[0]
+
+
+def _state_values(beamline: Beamline, index: int, pause_s: float | None, open_s: float) -> StateValues:
+    trigger = beamline.trigger
+    return StateValues(
+        index=index,
+        edge_s=float(trigger.edge_s.get()),
+        ended_s=time.time(),
+        budget_s=math.nan if pause_s is None else pause_s,
+        open_s=open_s,
+        photons=open_s * float(beamline.beam.flux.get()),
+        cell_ran_on=bool(trigger.has_been_low.get()),
+    )
 
 
 def check_loop(n_pauses: int, *, done_pulse: bool, pause_s: float | None, scan_s: float | None) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xrdct_beamline.domain.documents import Verdict
 from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.registration import SampleOffset
@@ -27,6 +25,7 @@ from xrdct_beamline.storage.runs import (
 
 from .configuration import Configuration
 from .disk import check_disk
+from .registration import transmission
 
 if TYPE_CHECKING:
     from bluesky.utils import MsgGenerator
@@ -187,7 +186,7 @@ def _offset(
             "resume again"
         )
     geometry, before = found.geometry, SampleOffset.from_metadata(found.start["xrdct"].get("offset"))
-    shift = profile_shift(_transmission(reference), _transmission(again))
+    shift = profile_shift(transmission(reference), transmission(again))
     direction = -1.0 if geometry.runs_backwards(reference.rotation_index) else 1.0
     shift_mm = direction * shift.steps * geometry.step_mm
     limit_mm = geometry.shape[1] * geometry.step_mm / 2 if limit_mm is None else limit_mm
@@ -203,8 +202,3 @@ def _offset(
     return SampleOffset(
         x_mm=before.x_mm, y_mm=before.y_mm, z_mm=before.z_mm, axis_mm=before.axis_mm + shift_mm
     )
-
-
-def _transmission(line: RecordedLine) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return what passed the sample in each frame, in the order of acquisition."""
-    return np.asarray(line.data["line_i1"], dtype=float) / np.asarray(line.data["line_i0"], dtype=float)

@@ -20,6 +20,7 @@ from xrdct_beamline.domain.documents import Role
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.scan import ScanGeometry
 from xrdct_beamline.plans.conditions import Guard, while_cell_waits
+from xrdct_beamline.plans.multiscale import Scales, multiscale, registered
 from xrdct_beamline.plans.operando import operando
 from xrdct_beamline.plans.slice_scan import slice_scan
 from xrdct_beamline.storage.catalog import CatalogSubscriber
@@ -30,6 +31,8 @@ from xrdct_beamline.storage.raw import Hdf5Frames
 from .configuration import Configuration
 from .count_rate import CountRateCheck
 from .disk import check_disk, room_for_a_line
+from .pauses import PauseScans
+from .registration import Fiducial
 from .resume import resume, run_cut_short
 
 __all__ = ["Session", "ended_on_interrupt"]
@@ -87,9 +90,16 @@ class Session:
             raise
 
     def slice(
-        self, geometry: ScanGeometry | None = None, *, guard: Guard | None = None, **options: Any
+        self,
+        geometry: ScanGeometry | None = None,
+        *,
+        guard: Guard | None = None,
+        needs_room: bool = True,
+        **options: Any,
     ) -> MsgGenerator[str]:
         """Plan one slice as configured; ``options`` go to `slice_scan`.
+
+        With ``needs_room`` it is refused where the disk is short; between lines room is waited for anyway.
 
         Raises
         ------
@@ -97,7 +107,8 @@ class Session:
             If there is no room for it, or it cannot be taken.
         """
         scan, geometry = self.configuration.scan, geometry or self.configuration.scan.geometry()
-        check_disk(self.configuration, geometry, self.n_pixels)
+        if needs_room:
+            check_disk(self.configuration, geometry, self.n_pixels)
         defaults = {
             "exposure_s": scan.exposure_s,
             "period_s": scan.period_s,
@@ -137,17 +148,48 @@ class Session:
         return int(rows * columns)
 
     def operando(
-        self, n_pauses: int, *, timeout_s: float, geometry: ScanGeometry | None = None, **options: Any
+        self,
+        n_pauses: int,
+        *,
+        timeout_s: float,
+        geometry: ScanGeometry | None = None,
+        scales: Scales | None = None,
+        pause_s: float | None = None,
+        may_shrink: bool = False,
+        follow_mm: float | None = None,
+        **options: Any,
     ) -> MsgGenerator[str]:
-        """Plan one slice at each of the cell's next pauses."""
-        chosen = geometry or self.configuration.scan.geometry()
-        check_disk(self.configuration, chosen, self.n_pixels, n_slices=n_pauses)
-        guard = self.guard(chosen, in_pause=True)
+        """Plan the scans of each of the cell's next pauses.
 
-        def scan(state_index: int, series_uid: str) -> MsgGenerator[str]:
-            return self.slice(chosen, guard=guard, state_index=state_index, series_uid=series_uid)
+        Parameters
+        ----------
+        geometry, scales:
+            One slice per pause, or scans of several widths.
+        pause_s:
+            How long the cell waits, where it waits a fixed time (open loop).
+        may_shrink:
+            Whether a slice that does not fit into the pause takes fewer angles; otherwise it is refused.
+        follow_mm:
+            How far the stages follow the sample from one state to the next; None does not look.
+        options:
+            Go to `plans.operando.operando`.
 
-        return operando(self.beamline, scan, n_pauses, timeout_s=timeout_s, **options)
+        Raises
+        ------
+        ConfigurationError
+            If there is no room or no time for it.
+        """
+        chosen = scales or Scales(roi=geometry or self.configuration.scan.geometry())
+        for _, scan in chosen.of_state(0):
+            check_disk(self.configuration, scan, self.n_pixels, n_slices=n_pauses)
+        pause = PauseScans(self, chosen, pause_s=pause_s, may_shrink=may_shrink)
+        register = None
+        if follow_mm is not None:
+            fiducial = Fiducial(self, chosen.broad or chosen.coarse or chosen.roi)
+            register = registered(fiducial.measure, fiducial.evaluate, limit_mm=follow_mm)
+        in_time: dict[str, Any] = {} if pause_s is None else {"pause_s": pause_s, "scan_s": pause.seconds}
+        state = multiscale(pause.take, chosen, register=register)
+        return operando(self.beamline, state, n_pauses, timeout_s=timeout_s, **in_time, **options)
 
     def resume(self, uid: str, **options: Any) -> MsgGenerator[str]:
         """Plan what a slice lacks, as `startup.resume.resume`."""
