@@ -47,7 +47,7 @@ def session() -> Session:
 
 
 def test_scans_that_do_not_fit_are_refused_before_anything_starts(session: Session) -> None:
-    with pytest.raises(ConfigurationError, match="20 s of|19 s of"):
+    with pytest.raises(ConfigurationError, match="s of the cell's pause are left"):
         PauseScans(session, Scales(roi=ROI), pause_s=20.0)
     with pytest.raises(ConfigurationError, match="and 0 s of the cell's pause are left"):
         PauseScans(session, Scales(coarse=COARSE, roi=ROI), pause_s=10.0, may_shrink=True)
