@@ -23,12 +23,27 @@ from xrdct_beamline.sim.lattice import LMO_LATTICE
 
 from .sample import Sample, Scan
 
-__all__ = ["FILTER", "SECOND", "SPINEL", "Instrument", "Reduced", "calibrate", "field_of", "reduce_pause"]
+__all__ = [
+    "FILTER",
+    "SECOND",
+    "SPINEL",
+    "Instrument",
+    "Reduced",
+    "calibrate",
+    "fit_slice",
+    "fit_voxels",
+    "net_counts",
+    "quantify",
+    "reduce_pause",
+    "region_model",
+    "voxel_model",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
 SPINEL, SECOND = "LiMn2O4", "second spinel"
-FILTER = "ramp"
+#: Of the maps of voxels, and of regions, whose sums need no smoothing.
+FILTER, REGION_FILTER = "hann", "ramp"
 
 #: Where two spinels are told apart in the first two-phase range.
 _SPLIT_A = 8.11
@@ -66,6 +81,7 @@ class Reduced:
     a_A: FloatArray
     scan: Scan
     sigma_of_slice: FloatArray
+    filter_name: str
     verdicts: tuple[str, ...]
 
     def map_of(self, values: npt.NDArray[np.generic]) -> FloatArray:
@@ -135,6 +151,7 @@ def reduce_pause(
     lithium: float,
     *,
     noise: bool = True,
+    filter_name: str = FILTER,
     say: Callable[[str], None] = lambda _text: None,
 ) -> tuple[Reduced, npt.NDArray[np.float32]]:
     """Measure and reduce one pause; the slice itself is returned beside, for those who want it."""
@@ -145,11 +162,11 @@ def reduce_pause(
         say("taking off what lies outside")
         scan, verdicts = _free_of_outside(sample, scan, lithium, noise=noise)
     say("reconstructing")
-    fbp = _fbp(scan)
+    fbp = _fbp(scan, filter_name)
     slice_, sigma = fbp.slice(), fbp.slice_sigma()
     del fbp
     say("refining")
-    reduced = fit_slice(sample, instrument, scan, slice_, sigma, verdicts)
+    reduced = fit_slice(sample, instrument, scan, (slice_, sigma), filter_name, verdicts)
     return reduced, slice_
 
 
@@ -157,19 +174,40 @@ def fit_slice(
     sample: Sample,
     instrument: Instrument,
     scan: Scan,
-    slice_: npt.NDArray[np.float32],
-    sigma: npt.NDArray[np.float32],
+    slice_and_sigma: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    filter_name: str = FILTER,
     verdicts: tuple[str, ...] = (),
 ) -> Reduced:
     """Fit every voxel of the disc that all lines cover."""
+    slice_, sigma = slice_and_sigma
     field = field_of(scan)
     y, x = _from_axis_px(field)
     inside = np.hypot(x, y) < 0.94 * 0.5 * scan.geometry.shape[1]
     maps = refine(slice_[inside], voxel_model(sample, instrument), sigma=sigma[inside])
-    depth_mm = scan.geometry.step_mm * parallax.mean_depth_px(scan.geometry.rotation_deg, field)
-    a_A = parallax.correct_map(maps.a_A[SPINEL], depth_mm[inside], sample.distance_mm, _TYPICAL_DEG)
-    typical = np.median(sigma[inside][:: max(1, inside.sum() // 2000)], axis=0)
-    return Reduced(inside, maps, a_A, scan, typical.astype(np.float64), verdicts)
+    typical = np.median(sigma[inside][:: max(1, int(inside.sum()) // 2000)], axis=0)
+    a_A = _at_axis(sample, scan, inside, maps)
+    return Reduced(inside, maps, a_A, scan, typical.astype(np.float64), filter_name, verdicts)
+
+
+def fit_voxels(
+    sample: Sample,
+    instrument: Instrument,
+    reduced: Reduced,
+    inside: npt.NDArray[np.bool_],
+    patterns: npt.NDArray[np.float32],
+    sigma: FloatArray,
+) -> Reduced:
+    """Fit other patterns of some voxels of the same slice, with one sigma ``(bin,)`` for all."""
+    maps = refine(patterns, voxel_model(sample, instrument), sigma=sigma)
+    a_A = _at_axis(sample, reduced.scan, inside, maps)
+    return replace(reduced, inside=inside, maps=maps, a_A=a_A, sigma_of_slice=sigma)
+
+
+def _at_axis(sample: Sample, scan: Scan, inside: npt.NDArray[np.bool_], maps: RefinedMaps) -> FloatArray:
+    """Return lattice parameters freed of the parallax."""
+    depth_px = parallax.mean_depth_px(scan.geometry.rotation_deg, field_of(scan))
+    depth_mm = scan.geometry.step_mm * depth_px[inside]
+    return parallax.correct_map(maps.a_A[SPINEL], depth_mm, sample.distance_mm, _TYPICAL_DEG)
 
 
 def quantify(
@@ -180,8 +218,12 @@ def quantify(
     *,
     two_spinels: bool,
     blur_px: float | None = None,
-) -> tuple[Quantified, FloatArray]:
-    """Refine the patterns of regions; also return their lattice parameters, freed of the parallax."""
+) -> tuple[Quantified, FloatArray, FloatArray]:
+    """Refine the patterns of regions.
+
+    Also returned are their lattice parameters, freed of the parallax, and the counts in 111 that each
+    is worth.
+    """
     scan = reduced.scan
     patterns = region_patterns(
         scan.sinogram,
@@ -190,13 +232,30 @@ def quantify(
         axis_px=_axis_px(scan),
         sigma=scan.sigma,
         blur_px=blur_px,
-        filter_name=FILTER,
+        filter_name=REGION_FILTER,
     )
-    found = mass_fractions(patterns, region_model(sample, instrument, two_spinels=two_spinels))
+    model = region_model(sample, instrument, two_spinels=two_spinels)
+    found = mass_fractions(patterns, model)
     depth_mm = scan.geometry.step_mm * parallax.mean_depth_px(scan.geometry.rotation_deg, field_of(scan))
     mean_mm = np.array([depth_mm[labels == k].mean() for k in patterns.label])
     a_A = parallax.correct_map(found.maps.a_A[SPINEL], mean_mm, sample.distance_mm, _TYPICAL_DEG)
-    return found, a_A
+    sigma = patterns.sigma if patterns.sigma is not None else np.ones_like(patterns.intensity)
+    return found, a_A, net_counts(found, sigma, model)
+
+
+def net_counts(quantified: Quantified, sigma: FloatArray, model: PatternModel) -> FloatArray:
+    """Return how many counts in 111, without anything below them, would tell as much of it as each region.
+
+    ``sigma`` is that of the regions' patterns, ``(region, bin)``.
+    """
+    a_A, scale = quantified.maps.a_A[SPINEL], quantified.maps.scale[SPINEL]
+    counts = np.zeros(scale.shape)
+    for k in np.flatnonzero(np.isfinite(a_A)):
+        first = 2.0 * np.degrees(np.arcsin(0.5 * model.wavelength_A * np.sqrt(3.0) / a_A[k]))
+        near = np.abs(model.radial - first) < 0.12
+        unit = model.phase_pattern(model.phases[0], model.full_cell(SPINEL, float(a_A[k])), 0.0)
+        counts[k] = np.sum((scale[k] * unit[near] / sigma[k, near]) ** 2)
+    return counts
 
 
 def field_of(scan: Scan) -> OutputField:
@@ -214,10 +273,10 @@ def _axis_px(scan: Scan) -> float:
     return 0.5 * (scan.geometry.shape[1] - 1)
 
 
-def _fbp(scan: Scan) -> IncrementalFBP:
+def _fbp(scan: Scan, filter_name: str) -> IncrementalFBP:
     n_rotations, n_translations, n_bins = scan.sinogram.shape
     angles = scan.geometry.rotation_deg
-    fbp = IncrementalFBP(n_translations, n_bins, n_rotations, _axis_px(scan), angles, filter_name=FILTER)
+    fbp = IncrementalFBP(n_translations, n_bins, n_rotations, _axis_px(scan), angles, filter_name=filter_name)
     for angle, line, sigma in zip(angles, scan.sinogram, scan.sigma, strict=True):
         fbp.add(angle, line, sigma)
     return fbp
