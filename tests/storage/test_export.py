@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from dataclasses import replace
 
 import gemmi
 import numpy as np
@@ -181,6 +182,30 @@ def test_a_gsas_folder_has_all_that_a_project_needs(tmp_path):
     with (tmp_path / "gsas/index.csv").open() as file:
         for row in csv.DictReader(file):
             assert (tmp_path / "gsas" / row["file"]).is_file()
+
+
+def test_values_below_zero_keep_their_weight_in_gsas(tmp_path):
+    """GSAS-II's importer drops intensities of 0 and less; a constant in the background does no harm."""
+    patterns = pattern_set(2)
+    below = replace(patterns, intensity=patterns.intensity - np.array([[5.0], [0.0]]))
+    write_gsas(tmp_path / "gsas", below, (), INSTRUMENT)
+    with (tmp_path / "gsas/index.csv").open() as file:
+        added = [float(row["added_to_intensity"]) for row in csv.DictReader(file)]
+    assert added[0] > 0
+    assert added[1] == 0
+    table = read_fxye(tmp_path / "gsas/data/voxel_000.fxye")
+    assert (table[:, 1] > 0).all()
+    kept = np.isfinite(below.intensity[0]) & (below.sigma[0] > 0)
+    assert table[:, 1] - added[0] == pytest.approx(below.intensity[0, kept], abs=1e-5)
+
+
+def test_a_name_with_a_q_is_kept_out_of_the_comments(tmp_path):
+    """GSAS-II takes such a comment for one of data over q."""
+    write_xye(tmp_path / "a.xye", replace(pattern_set(1), source="sequence.nxs"))
+    comments = [line for line in (tmp_path / "a.xye").read_text().splitlines() if line[0] == "#"]
+    assert comments == ["# 2th_deg intensity sigma"]
+    write_xye(tmp_path / "b.xye", pattern_set(1))
+    assert "# voxel_000 of run.nxs" in (tmp_path / "b.xye").read_text()
 
 
 def test_the_gsas_script_calls_what_gsas_ii_offers(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from xrdct_beamline.storage.export import (
     PatternSet,
     check_free,
     check_room,
+    in_two_theta,
     profile_of_instprm,
     write_gsas,
     write_particles,
@@ -188,14 +189,16 @@ def _patterns(source: Source, options: ExportOptions) -> PatternSet:
 def _writer(
     source: Source, output: Path, patterns: PatternSet, phases: Sequence[Phase], options: ExportOptions
 ) -> tuple[Write, tuple[str, ...]]:
+    wavelength_A = DetectorGeometry(poni_text=source.rays.poni).wavelength_A
     if options.format is Format.XYE:
+        patterns = in_two_theta(patterns, wavelength_A)
         return partial(write_xye, output, patterns, force=options.force), ()
     notes = [f"{phase.name}: {assumed}" for phase in phases for assumed in phase.assumptions]
     if not phases:
         notes.append("no structures were given: add them with --cif, or in the program")
     if options.instrument is None:
         notes.append("the profile is a guess: give the instrument file of xrdct calibrate with --instrument")
-    instrument = _instrument(options.instrument, DetectorGeometry(poni_text=source.rays.poni).wavelength_A)
+    instrument = _instrument(options.instrument, wavelength_A)
     write = write_topas if options.format is Format.TOPAS else write_gsas
     return partial(write, output, patterns, phases, instrument, force=options.force), tuple(notes)
 

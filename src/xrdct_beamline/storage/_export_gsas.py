@@ -2,7 +2,8 @@
 
 GSAS-II counts in centidegrees, and U, V, W are those of the variance, not of the FWHM squared:
 U = 10⁴ u / (8 ln 2). Its SH/L is the sum of S/L and H/L. The patterns are corrected for polarisation: with
-Polariz. 1 and azimuth 0 GSAS-II's factor is 1 at every angle.
+Polariz. 1 and azimuth 0 GSAS-II's factor is 1 at every angle. Read in its sources (2026): G2pwd_fxye.py,
+GSASIIpwd.py, GSASIIfiles.ReadInstprm.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "PatternSet",
     "fxye_text",
     "in_two_theta",
+    "lifted",
     "write_index",
     "write_text_files",
     "xye_text",
@@ -93,21 +94,39 @@ def in_two_theta(patterns: PatternSet, wavelength_A: float) -> PatternSet:
         )
     sine = patterns.radial * per_A * wavelength_A / (4 * np.pi)
     reachable = np.abs(sine) < 1
-    return PatternSet(
-        names=patterns.names,
+    return replace(
+        patterns,
         radial=2 * np.degrees(np.arcsin(sine[reachable])),
         unit="2th_deg",
         intensity=patterns.intensity[:, reachable],
         sigma=patterns.sigma[:, reachable],
-        columns=patterns.columns,
-        source=patterns.source,
+    )
+
+
+def lifted(patterns: PatternSet) -> PatternSet:
+    """Return the patterns with a constant added to each that has values of 0 and less.
+
+    GSAS-II gives such values no weight, which would lift the mean of the noise; a constant goes into the
+    background. The index tells what was added.
+    """
+    table = np.where(patterns.sigma > 0, patterns.intensity, np.nan)
+    lowest = np.where(np.isfinite(table), table, np.inf).min(axis=1, initial=np.inf)
+    typical = np.nanmedian(np.where(patterns.sigma > 0, patterns.sigma, np.nan)) if len(patterns) else 0.0
+    added = np.array([float(f"{value:.6g}") for value in np.where(lowest <= 0, typical - lowest, 0.0)])
+    return replace(
+        patterns,
+        intensity=patterns.intensity + added[:, np.newaxis],
+        columns={**patterns.columns, "added_to_intensity": added},
     )
 
 
 def xye_text(patterns: PatternSet, index: int, *, comments: bool = True) -> str:
     """Return three columns: radial position, intensity, sigma; comments on top begin with #."""
     table = patterns.table(index)
-    head = f"# {patterns.names[index]} of {patterns.source}\n# {patterns.unit} intensity sigma\n"
+    title = f"# {patterns.names[index]} of {patterns.source}\n"
+    if "q" in title and patterns.unit == "2th_deg":
+        title = ""  # GSAS-II takes a comment with a q in it for the wavelength of data over q
+    head = f"{title}# {patterns.unit} intensity sigma\n"
     body = ("%.7f %.7g %.5g\n" * len(table)) % tuple(table.ravel())
     return head + body if comments else body
 

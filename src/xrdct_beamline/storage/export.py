@@ -26,6 +26,7 @@ from ._export_patterns import (
     Progress,
     fxye_text,
     in_two_theta,
+    lifted,
     write_index,
     write_text_files,
     xye_text,
@@ -120,7 +121,7 @@ def write_gsas(
 ) -> None:
     """Write a folder for GSAS-II: instrument, patterns as .fxye, CIFs, and a script that makes a project."""
     check_room(output, patterns.n_bytes * 3)  # lines of 80 characters
-    patterns = in_two_theta(patterns, instrument.wavelength_A)
+    patterns = lifted(in_two_theta(patterns, instrument.wavelength_A))
     with appearing_folder(output, force=force) as folder:
         (folder / "data").mkdir()
         (folder / "phases").mkdir()
