@@ -7,6 +7,7 @@ import pytest
 from fakes import fake
 from ophyd.utils.epics_pvs import AlarmSeverity
 
+from xrdct_beamline.devices import trigger_line
 from xrdct_beamline.devices.epics_trigger import EpicsTriggerLine
 from xrdct_beamline.devices.trigger_line import TriggerLine, _make_safe
 from xrdct_beamline.devices.trigger_logic import TriggerSettings, TriggerState
@@ -115,6 +116,58 @@ def test_release_waits_for_a_low_level(line: TriggerLine) -> None:
     line.level.sim_put(0.0)
     released.wait(1)
     assert line.state is TriggerState.DISARMED
+
+
+def test_fall_that_is_still_in_a_queue_is_looked_up(
+    line: TriggerLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = line.trigger()
+    line.level.sim_put(3.3, timestamp=1000.0)
+    monkeypatch.setattr(line.level, "get", lambda **kwargs: 0.0)  # what the server says
+    time.sleep(0.1)
+    assert not status.done
+    line.level.sim_put(0.0, timestamp=1000.01)  # the update that was on its way
+    assert not status.done
+    assert line.glitches.get() == 1
+    line.stop()
+
+
+def test_updates_that_never_arrive_are_an_error(line: TriggerLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger_line, "UPDATE_PATIENCE_S", 0.05)
+    status = line.trigger()
+    line.level.sim_put(3.3)
+    monkeypatch.setattr(line.level, "get", lambda **kwargs: 0.0)
+    with pytest.raises(TriggerError, match=r"no valid level, its updates do not arrive: 3\.30 V"):
+        status.wait(2)
+
+
+@pytest.mark.parametrize("tolerated", [False, True])
+def test_minor_alarm_is_an_error_unless_told_otherwise(tolerated: bool) -> None:
+    settings = TriggerSettings(debounce_s=0.02, tolerate_minor_alarm=tolerated)
+    line = fake(EpicsTriggerLine, name="trigger", settings=settings)
+    line.level.sim_put(0.0)
+    status = line.trigger()
+    line.level.alarm_severity = AlarmSeverity.MINOR
+    line.level.sim_put(3.3)
+    error = status.exception(timeout=2)
+    assert (error is None) == tolerated
+    assert tolerated or "alarm severity is MINOR" in str(error)
+    line.stop()
+
+
+def test_ready_that_could_not_be_dropped_is_dropped_when_its_server_is_back(
+    line: TriggerLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.trigger()
+    line.ready._metadata["connected"] = False
+    line.level._run_subs(sub_type="meta", connected=False)
+    assert line.ready.get() == 1
+    line.ready._metadata["connected"] = True
+    line.ready._run_subs(sub_type="meta", connected=True)
+    assert line.ready.get() == 0
+    line.ready.put(1)  # by somebody else, whom a reconnection must not disturb
+    line.ready._run_subs(sub_type="meta", connected=True)
+    assert line.ready.get() == 1
 
 
 def test_short_low_between_two_pauses_counts(line: TriggerLine) -> None:

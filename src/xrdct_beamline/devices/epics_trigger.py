@@ -9,8 +9,9 @@ from ophyd import EpicsSignal, EpicsSignalRO, FormattedComponent
 from ophyd.utils.epics_pvs import AlarmSeverity
 from ophyd.utils.errors import DisconnectedError
 
-from .trigger_line import TriggerLine
-from .trigger_logic import TriggerSettings
+from ._status import put_if_connected
+from .trigger_line import LOW, TriggerLine
+from .trigger_logic import TriggerSettings, TriggerState
 
 __all__ = ["EpicsBinaryTriggerLine", "EpicsTriggerLine"]
 
@@ -42,6 +43,7 @@ class EpicsTriggerLine(TriggerLine):
         super().__init__(prefix, name=name, settings=settings, **kwargs)
         self.level.subscribe(self._on_level)
         self.level.subscribe(self._on_connection, event_type=EpicsSignalRO.SUB_META, run=False)
+        self.ready.subscribe(self._on_ready_connection, event_type=EpicsSignal.SUB_META, run=False)
 
     @property
     def source(self) -> str:
@@ -59,6 +61,11 @@ class EpicsTriggerLine(TriggerLine):
     def _on_connection(self, *, connected: bool = True, **kwargs: Any) -> None:
         if not connected:
             self._invalidate("its server went away")
+
+    def _on_ready_connection(self, *, connected: bool = True, **kwargs: Any) -> None:
+        # Nothing is written otherwise: a second program that only looks connects, too.
+        if connected and self._owes_low and self.state is TriggerState.DISARMED:
+            self._owes_low = not put_if_connected(self.ready, LOW)
 
     def _is_high_now(self) -> bool:
         try:

@@ -80,6 +80,7 @@ class TriggerLine(Device):
         self._lock = threading.RLock()
         self._timers: list[threading.Timer] = []
         self._armed_s = self._doubted_s = 0.0
+        self._owes_low = False  # READY could not be dropped, its server being away
         super().__init__(prefix, name=name, **kwargs)
         digital = replace(self.settings, low_V=DIGITAL_LOW, high_V=DIGITAL_HIGH)
         self._logic = TriggerLogic(
@@ -211,7 +212,7 @@ class TriggerLine(Device):
                 self._logic.check(time.monotonic())
             except TriggerError as error:
                 self._disarm()
-                put_if_connected(self.ready, LOW)
+                self._owes_low = not put_if_connected(self.ready, LOW)
                 settle(status, error)
                 return False
             is_due = self._logic.is_due(time.monotonic())

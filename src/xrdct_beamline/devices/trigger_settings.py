@@ -36,6 +36,14 @@ class TriggerOutput(StrEnum):
     NONE = "none"
 
 
+_CHOICES: dict[str, type[StrEnum]] = {
+    "backend": TriggerBackend,
+    "input_line": ModemInput,
+    "rts_drives": TriggerOutput,
+    "dtr_drives": TriggerOutput,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerSettings:
     """How the pause arrives, and how its level is told from noise.
@@ -95,6 +103,8 @@ class TriggerSettings:
     heartbeat_s: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, kind in _CHOICES.items():
+            self._choose(name, kind)
         if not self.low_V < self.high_V:
             raise ConfigurationError(
                 f"low_V of the trigger is {self.low_V:g} V and high_V {self.high_V:g} V; low_V must be less"
@@ -123,6 +133,15 @@ class TriggerSettings:
     def has_watchdog(self) -> bool:
         """Whether a server drops the outputs when this process goes away."""
         return not self.is_serial and self.heartbeat_s > 0
+
+    def _choose(self, name: str, kind: type[StrEnum]) -> None:
+        """Take the text of a choice for the choice."""
+        try:
+            object.__setattr__(self, name, kind(getattr(self, name)))
+        except ValueError:
+            raise ConfigurationError(
+                f"{name} of the trigger is {getattr(self, name)!r}; use one of {', '.join(kind)}"
+            ) from None
 
     def _check_serial(self) -> None:
         if not self.port:
