@@ -113,11 +113,8 @@ def lifted(patterns: PatternSet) -> PatternSet:
     lowest = np.where(np.isfinite(table), table, np.inf).min(axis=1, initial=np.inf)
     typical = np.nanmedian(np.where(patterns.sigma > 0, patterns.sigma, np.nan)) if len(patterns) else 0.0
     added = np.array([float(f"{value:.6g}") for value in np.where(lowest <= 0, typical - lowest, 0.0)])
-    return replace(
-        patterns,
-        intensity=patterns.intensity + added[:, np.newaxis],
-        columns={**patterns.columns, "added_to_intensity": added},
-    )
+    columns: dict[str, Any] = {**patterns.columns, "added_to_intensity": added}
+    return replace(patterns, intensity=patterns.intensity + added[:, np.newaxis], columns=columns)
 
 
 def xye_text(patterns: PatternSet, index: int, *, comments: bool = True) -> str:
