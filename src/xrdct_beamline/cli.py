@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_integrate,
         _add_calibrate,
         _add_reconstruct,
+        _add_refine,
         _add_export,
         _add_bench,
         _add_check,
@@ -351,6 +354,68 @@ def _axis_px(text: str | None) -> float | None:
         return float(text)
     except ValueError as error:
         raise ConfigurationError(f"--axis is {text!r}; give a column in pixels, or find") from error
+
+
+def _add_refine(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("refine", parents=[configured], help="lattice maps of a processed file's slice")
+    p.add_argument("file", type=Path, help="processed file (.nxs)")
+    p.add_argument("-o", "--output", type=Path, required=True, help="new NeXus file of maps")
+    p.add_argument(
+        "--cif", nargs="+", metavar="CIF", help="phases: CIFs or shipped names (default: configured)"
+    )
+    p.add_argument("--instrument", type=Path, help="as xrdct calibrate writes it (default: configured)")
+    p.add_argument("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="part of the pattern's axis")
+    p.add_argument("--background", type=int, help="terms of the background")
+    p.add_argument("--force", action="store_true", help="replace the output")
+    p.set_defaults(run=_refine)
+
+
+def _refine(options: argparse.Namespace) -> int:
+    from xrdct_beamline.services.refine import refine_file
+    from xrdct_beamline.startup.configuration import load_configuration
+    from xrdct_beamline.startup.live import map_settings
+
+    settings = map_settings(
+        load_configuration(options.config).with_refinement(
+            phases=options.cif and [str(Path(c).absolute()) if Path(c).exists() else c for c in options.cif],
+            instrument=options.instrument,
+            radial_range=options.range and tuple(options.range),
+            background=options.background,
+        )
+    )
+    if settings is None:
+        raise ConfigurationError(
+            "no phase is given; name one with --cif, or in [refinement] of the configuration"
+        )
+
+    def progress(done: int, total: int) -> None:
+        print(f"\r{done} of {total} voxels", end="", file=sys.stderr, flush=True)
+
+    with _stop_on_interrupt() as stop:
+        done = refine_file(
+            options.file, options.output, settings, force=options.force, progress=progress, stop=stop
+        )
+    print(file=sys.stderr)
+    print(", ".join(f"{n} {status}" for status, n in done.counts().items() if n))
+    print(done.output)
+    return INTERRUPTED if done.interrupted else 0
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """Set an event on the first Ctrl-C; the second one ends the program."""
+    stop = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(_number: int, _frame: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _add_export(commands: Any, common: Parser, configured: Parser) -> None:

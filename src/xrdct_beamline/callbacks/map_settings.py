@@ -53,7 +53,7 @@ class MapSettings:
             if pair is not None and not pair[0] < pair[1]:
                 raise ConfigurationError(f"{name} is {pair[0]:g} to {pair[1]:g}; the first must be less")
 
-    def bins_of(self, radial: npt.NDArray[np.float64]) -> slice:
+    def bins_of(self, radial: npt.NDArray[np.floating[Any]]) -> slice:
         """Return the bins that are fitted.
 
         Raises
@@ -71,7 +71,7 @@ class MapSettings:
             )
         return slice(int(first), int(last))
 
-    def model(self, radial: npt.NDArray[np.float64], wavelength_A: float, unit: str) -> PatternModel:
+    def model(self, radial: npt.NDArray[np.floating[Any]], wavelength_A: float, unit: str) -> PatternModel:
         """Return the model of patterns on an axis; it takes a second or so to make."""
         self.instrument.refuse_other_wavelength(wavelength_A)
         return PatternModel(

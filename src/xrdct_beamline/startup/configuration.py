@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xrdct_beamline.devices.settings import BeamlineSettings as DeviceSettings
 from xrdct_beamline.domain.errors import ConfigurationError
@@ -219,6 +219,13 @@ class Configuration:
     def with_profile(self, name: str) -> Configuration:
         """Return the same configuration with its catalog under another name."""
         return replace(self, catalog=replace(self.catalog, profile=name))
+
+    def with_refinement(self, **changes: Any) -> Configuration:
+        """Return the same configuration with those settings of the refinement that are not None."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "phases" in given:
+            given["phases"] = tuple(given["phases"])
+        return replace(self, refinement=replace(self.refinement, **given))
 
 
 def package_file(name: str) -> Path:

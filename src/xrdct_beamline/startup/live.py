@@ -45,8 +45,7 @@ def map_settings(configuration: Configuration) -> MapSettings | None:
     chosen = configuration.refinement
     if not chosen.phases or chosen.instrument is None:
         return None
-    names = shipped_names()
-    base = Path(configuration.source).absolute().parent
+    names, base = shipped_names(), Path(configuration.source).absolute().parent
     phases = tuple(
         Phase.shipped(name) if name in names else Phase.from_cif(base / name) for name in chosen.phases
     )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +16,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.results import RefinedMaps
 
 from ._layout import new_data_group, new_group, new_room
 
-__all__ = ["lay_out_maps", "map_group_name", "read_maps", "write_maps"]
+__all__ = ["MapsHeader", "lay_out_maps", "map_group_name", "read_maps", "write_maps", "write_maps_file"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -49,7 +54,7 @@ def lay_out_maps(
 ) -> None:
     """Make room for the maps ``(y, x)`` of each phase, unmeasured as yet."""
     shape = (len(y_mm), len(x_mm))
-    maps = new_group(entry, "maps", "NXcollection")
+    maps = new_group(entry, "maps", "NXcollection", default=map_group_name(phases[0]))
     for place, phase in enumerate(phases):
         of_phase = new_data_group(maps, map_group_name(phase), ["y", "x"], signal="a")
         of_phase.attrs["phase"], of_phase.attrs["place"] = phase, place
@@ -76,6 +81,62 @@ def lay_out_maps(
         fit[name].attrs["units"] = "angstrom"
     fit["drift"].attrs["meaning"] = "mean a of the first phase, second half of the lines minus the first"
     _axes(fit, y_mm, x_mm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapsHeader:
+    """Where maps come from.
+
+    Parameters
+    ----------
+    source:
+        The processed file that was refined.
+    y_mm, x_mm:
+        Centres of the voxels; y falls with the row.
+    settings:
+        What the numbers depend on, as plain JSON values.
+    """
+
+    source: Path
+    y_mm: FloatArray
+    x_mm: FloatArray
+    settings: Mapping[str, Any]
+
+
+def write_maps_file(path: Path, maps: RefinedMaps, header: MapsHeader) -> None:
+    """Write maps into a NeXus file of their own, which gets its name once it is whole.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with h5py.File(partial, "w", locking=False) as file:
+            _fill(file, maps, header)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise ConfigurationError(
+            f"cannot write the maps {path}: {error}; choose a folder with room that you may write"
+        ) from error
+
+
+def _fill(file: h5py.File, maps: RefinedMaps, header: MapsHeader) -> None:
+    file.attrs["default"] = "entry"
+    entry = new_group(file, "entry", "NXentry", default="maps")
+    process = new_group(entry, "process", "NXprocess")
+    process["program"], process["version"] = "xrdct-beamline", version("xrdct-beamline")
+    process["settings"] = json.dumps(dict(header.settings), sort_keys=True)
+    process["source"] = header.source.name
+    with h5py.File(header.source, "r", locking=False) as source:
+        for name in ("title", "run_uid", "series_uid", "state_index", "role", "start_time"):
+            if f"entry/{name}" in source:
+                entry[name] = source[f"entry/{name}"][()]
+    lay_out_maps(entry, maps.names, header.y_mm, header.x_mm, maps.background.shape[-1])
+    write_maps(entry, maps)
 
 
 def write_maps(entry: h5py.Group, maps: RefinedMaps, drift_A: tuple[float, float] = (np.nan, np.nan)) -> None:

@@ -147,6 +147,18 @@ def read_processed(path: Path | str) -> ProcessedSlice:
         )  # fmt: skip
 
 
+def read_poni(path: Path | str) -> str:
+    """Return the text of the PONI that the frames were integrated with.
+
+    Raises
+    ------
+    DataError
+        If the file is no processed file.
+    """
+    with _reading(path) as entry:
+        return entry["calibration/poni"][()].decode()
+
+
 def read_slice(path: Path | str) -> tuple[FloatArray, FloatArray, tuple[float, float, float, float]]:
     """Return intensity ``(y, x, bin)``, bin centres and edges of the slice in mm, as `read_processed`."""
     found = read_processed(path)
