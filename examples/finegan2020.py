@@ -18,6 +18,7 @@ from pathlib import Path
 from _finegan.figures import draw
 from _finegan.run import Experiment, add_systematic, run_degraded, run_operando
 from _finegan.sample import ALTERED, degraded_plan, full_plan, quick_plan
+from _finegan.systematic import VARIANTS
 from _finegan.tables import as_json, as_markdown
 
 from xrdct_beamline.domain.errors import XrdctError
@@ -81,7 +82,8 @@ def _run(options: argparse.Namespace, say) -> None:  # type: ignore[no-untyped-d
         done=write,
         curve_at=curve_at,
     )
-    add_systematic(experiment, sample, say)
+    say("systematic errors of wrong structures")
+    add_systematic(experiment, sample, list(VARIANTS)[:: 6 if options.quick else 1])
     del sample
     if not (options.quick or options.no_degraded):
         experiment.degraded = run_degraded(degraded_plan(photons), options.seed, say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +111,7 @@ def _lithium_of(a_A: float) -> Mapping[str, float]:
     return {"Li": float(LMO_LATTICE.lithium(a_A))}
 
 
+@lru_cache(maxsize=4)
 def voxel_model(sample: Sample, instrument: Instrument) -> PatternModel:
     """Return the model of single voxels: the spinel, and rock salt of a fixed cell."""
     return PatternModel(
@@ -124,6 +126,7 @@ def voxel_model(sample: Sample, instrument: Instrument) -> PatternModel:
     )
 
 
+@lru_cache(maxsize=4)
 def region_model(sample: Sample, instrument: Instrument, *, two_spinels: bool) -> PatternModel:
     """Return the model of regions: spinels, both minor phases, the foil's aluminium."""
     spinel = Phase.shipped(SPINEL)

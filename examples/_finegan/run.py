@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from xrdct_beamline.sim.truth import SliceTruth
 
 from . import assess, reduce
 from .sample import Plan, Sample
-from .systematic import SystematicRow, systematic_rows
+from .systematic import VARIANTS, SystematicRow, systematic_rows
 
 __all__ = ["Experiment", "FluxPoint", "Pause", "flux_curve", "run_degraded", "run_operando"]
 
@@ -211,11 +211,10 @@ def flux_curve(
     return points
 
 
-def add_systematic(experiment: Experiment, sample: Sample, say: Say = lambda _text: None) -> None:
+def add_systematic(experiment: Experiment, sample: Sample, variants: Sequence[str] = tuple(VARIANTS)) -> None:
     """Add the table of systematic errors."""
-    say("systematic errors of wrong structures")
     sigma = np.sqrt(1.0 / sample.forward.counts_per_value())
-    experiment.systematic = systematic_rows(sample, experiment.instrument, sigma)
+    experiment.systematic = systematic_rows(sample, experiment.instrument, sigma, variants)
 
 
 def run_degraded(plan: Plan, seed: int, say: Say = lambda _text: None) -> DegradedResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from xrdct_beamline.sim.truth import spinel_density_g_cm3, structure_density_g_c
 from .reduce import SPINEL, Instrument, region_model
 from .sample import ALTERED, Sample
 
-__all__ = ["SystematicRow", "systematic_rows"]
+__all__ = ["VARIANTS", "SystematicRow", "systematic_rows"]
 
 #: What the sample may be made of, where a refinement assumes u 0.2632, B 0.6 and 0.9 Å², and the
 #: lithium that belongs to the lattice parameter.
@@ -55,13 +56,20 @@ class SystematicRow:
         return asdict(self)
 
 
-def systematic_rows(sample: Sample, instrument: Instrument, sigma: np.ndarray) -> list[SystematicRow]:
+def systematic_rows(
+    sample: Sample, instrument: Instrument, sigma: np.ndarray, variants: Sequence[str] = tuple(VARIANTS)
+) -> list[SystematicRow]:
     """Fit noise-free patterns of planted structures with the assumed ones, weighed as a slice is."""
     model = region_model(sample, instrument, two_spinels=False)
     rows = []
-    for variant, planted in VARIANTS.items():
+    for variant in variants:
         forward = PatternForward(
-            sample.electrode, sample.contents, sample.forward.rings, planted=planted, walls=False
+            sample.electrode,
+            sample.contents,
+            sample.forward.rings,
+            planted=VARIANTS[variant],
+            walls=False,
+            n_depths=3,
         )
         patterns = forward.pattern_of(_contents())
         maps = refine(patterns, model, sigma=sigma)
