@@ -7,7 +7,7 @@ from xrdct_beamline.domain.documents import LINES
 from xrdct_beamline.domain.scan import ScanGeometry
 
 
-def told(verdicts, n_rotations=20, stop=None):
+def told(verdicts, n_rotations=20, stop=None, note=""):
     said = []
     table = LineTable(said.append)
     geometry = ScanGeometry.raster(n_translations=3, step_mm=1.0, n_rotations=n_rotations)
@@ -24,6 +24,7 @@ def told(verdicts, n_rotations=20, stop=None):
             "line_rotation_index": n,
             "line_rotation_deg": 9.0 * n,
             "line_attempt": 0,
+            "line_note": note,
         }
         table("event", {"descriptor": "d", "data": data})
     table("event", {"descriptor": "other", "data": {}})
@@ -42,6 +43,11 @@ def test_a_retake_is_told_with_its_reason_and_does_not_count():
     said = told([("retake", "59 of 61 frames")])
     assert said[1] == "slice 01234567, pause 2: line 0 at 0.00 deg, attempt 1: 59 of 61 frames -> retake"
     assert said[2] == "slice 01234567, pause 2: ended after 0 of 20 lines (success)"
+
+
+def test_what_a_line_warns_of_is_told():
+    said = told([("accepted", "")], note="waited 3 s: the ring has 2 mA")
+    assert said[1] == "slice 01234567, pause 2: line 0: waited 3 s: the ring has 2 mA"
 
 
 def test_why_a_slice_ended_early_is_told():

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from bluesky import RunEngine
 from fakes import FakeBeamline
 
+from xrdct_beamline.devices.beam import Beam
 from xrdct_beamline.devices.beamline import BeamlineSettings
 from xrdct_beamline.devices.line_record import LineValues
 from xrdct_beamline.domain.policies import CellRunning
@@ -171,3 +173,19 @@ def test_the_dose_of_each_line_is_recorded(
         assert line["line_photons"] == pytest.approx(1e11 * line["line_open_s"])
     total_s = sum(line["line_open_s"] for line in lines)
     assert hardware.beamline.shutter.open_s == pytest.approx(total_s)
+
+
+def test_a_beam_monitor_that_does_not_answer_leaves_the_dose_unknown(
+    engine: RunEngine, hardware: FakeBeamline, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flux = hardware.beamline.beam.flux
+
+    def no_answer() -> float:
+        raise TimeoutError("gone")
+
+    monkeypatch.setattr(hardware.beamline.beam, "problem", lambda: "")
+    during(hardware, 2, lambda: monkeypatch.setattr(flux, "get", no_answer))
+    take(engine, hardware)
+    assert [line["line_verdict"] for line in lines] == ["accepted"] * 4
+    assert np.isnan([line["line_photons"] for line in lines]).tolist() == [False, True, True, True]
+    assert "do not answer (gone)" in Beam.problem(hardware.beamline.beam)

@@ -68,6 +68,8 @@ class LineTable:
             where = f"line {line['line_rotation_index']} at {line['line_rotation_deg']:.2f} deg"
             attempt = line["line_attempt"] + 1
             self._say(f"{scan.name}: {where}, attempt {attempt}: {line['line_reason']} -> {verdict}")
+        elif line.get("line_note"):
+            self._say(f"{scan.name}: line {line['line_rotation_index']}: {line['line_note']}")
         tenths = 10 * scan.lines_done // scan.lines_planned
         if tenths > scan.said:
             scan.said = tenths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from enum import IntEnum
@@ -138,6 +139,13 @@ class Beam(Device):
         if flux < self.limits.flux:
             return f"the beam monitor reads {flux:.3g} photons/s, {self.limits.flux:g} are needed"
         return ""
+
+    def known_flux(self) -> float:
+        """Return the photons per second of now, NaN where the beam monitor does not answer."""
+        try:
+            return float(self.flux.get())
+        except (TimeoutError, DisconnectedError):
+            return math.nan
 
     def _photon_shutter_value(self) -> float | None:
         return None

@@ -163,7 +163,7 @@ def _state_values(beamline: Beamline, index: int, pause_s: float | None, open_s:
         ended_s=time.time(),
         budget_s=math.nan if pause_s is None else pause_s,
         open_s=open_s,
-        photons=open_s * float(beamline.beam.flux.get()),
+        photons=open_s * beamline.beam.known_flux(),
         cell_ran_on=bool(trigger.has_been_low.get()),
     )
 

@@ -112,7 +112,7 @@ def line_values(
         ended_s=attempt.ended_s,
         move_s=scan.settling_s + attempt.move_s,
         open_s=attempt.open_s,
-        photons=attempt.open_s * float(scan.beamline.beam.flux.get()),
+        photons=attempt.open_s * scan.beamline.beam.known_flux(),
     )
 
 
