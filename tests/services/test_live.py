@@ -19,6 +19,7 @@ from xrdct_beamline.display.snapshot import SnapshotStore
 from xrdct_beamline.domain.documents import Verdict
 from xrdct_beamline.domain.errors import ConfigurationError, DataError, OwnerError
 from xrdct_beamline.domain.scan import ScanGeometry
+from xrdct_beamline.services.alerts import AlertSender, AlertSettings
 from xrdct_beamline.services.live import LiveSettings, run_live
 from xrdct_beamline.services.pipeline import Pipeline
 from xrdct_beamline.services.replay import replay
@@ -322,3 +323,31 @@ def test_a_run_is_plain_json_in_the_journal(raw: Path, tmp_path: Path) -> None:
     name, doc = json.loads(journal.read_text().splitlines()[0])
     assert name == "start"
     assert SliceRun.from_start(doc, SETTINGS.processing).geometry == GEOMETRY
+
+
+def test_a_scan_that_has_ended_gets_a_master_beside_its_lines(tmp_path, raw):
+    own = tmp_path / "raw"
+    own.mkdir()
+    for path in raw.glob("line_*.h5"):
+        (own / path.name).write_bytes(path.read_bytes())
+    documents = slice_documents(GEOMETRY, attempts(own), uid="0123456789")
+    replay(write_journal(tmp_path / "journal.jsonl", documents), tmp_path / "out", settings=SETTINGS)
+    with h5py.File(own / "01234567_master.nxs") as file:
+        assert file["entry/data/data"].shape[0] == 20
+        assert file["entry/measured"][()].all()
+        first = file["entry/rotation_index"][0]
+        with h5py.File(own / f"line_{first}.h5") as line:
+            np.testing.assert_array_equal(file["entry/data/data"][0], line["entry/data/data"][0])
+
+
+def test_a_line_given_up_is_told_while_the_journal_is_followed(tmp_path, raw, monkeypatch):
+    sent = []
+    monkeypatch.setattr(
+        "xrdct_beamline.services.alerts.AlertSender._channels", lambda _: [("list", sent.append)]
+    )
+    settings = replace(SETTINGS, alerts=AlertSettings(webhook="http://127.0.0.1:9/", min_free_GB=0.0))
+    bad = Attempt(rotation_index=2, raw_file="", verdict=Verdict.BAD, reason="two frames short")
+    with live(tmp_path / "journal.jsonl", tmp_path / "out", settings):
+        write_journal(tmp_path / "journal.jsonl", slice_documents(GEOMETRY, [*attempts(raw, [0, 1]), bad]))
+        wait_for(lambda: bool(sent))
+    assert "line 2 was given up: two frames short" in sent[0].text

@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import shutil
 import smtplib
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
 
-from xrdct_beamline.callbacks.alert_watch import Alert, AlertKind
+from xrdct_beamline.callbacks.alert_watch import Alert, AlertKind, AlertWatch
 from xrdct_beamline.domain.errors import ConfigurationError
 
-__all__ = ["AlertSender", "AlertSettings"]
+__all__ = ["AlertSender", "AlertSettings", "Watch"]
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 10.0
 _QUEUE_LIMIT = 200
+#: How often the clock and the disk are looked at.
+_LOOK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,58 @@ class AlertSettings:
     def is_wanted(self) -> bool:
         """Whether anybody is to be told."""
         return bool(self.webhook or self.email_to)
+
+
+class Watch:
+    """The documents, the clock and the disk, looked at while a journal is followed.
+
+    Parameters
+    ----------
+    settings:
+        Who is told; without, nothing is watched.
+    folder:
+        Its disk is watched until a line tells where the raw data go.
+    """
+
+    def __init__(self, settings: AlertSettings | None, folder: Path) -> None:
+        wanted = settings if settings is not None and settings.is_wanted else None
+        self._sender = None if wanted is None else AlertSender(wanted)
+        self._watch: AlertWatch | None = None
+        if wanted is not None and self._sender is not None:
+            self._watch = AlertWatch(
+                self._sender, stalled_s=wanted.stalled_s, min_free_GB=wanted.min_free_GB, since_s=time.time()
+            )
+        self._folder = folder
+        self._looked_s = float("-inf")
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take a document; one that cannot be understood is logged."""
+        if self._watch is None:
+            return
+        try:
+            raw_file = str(doc.get("data", {}).get("line_raw_file") or "") if name == "event" else ""
+            if raw_file:
+                self._folder = Path(raw_file).parent
+            self._watch(name, doc)
+        except Exception:  # a document that cannot be watched must not end the service
+            logger.exception("a %s could not be watched", name)
+
+    def look(self) -> None:
+        """Look at the clock and the disk, at most once in a few seconds."""
+        now_s = time.monotonic()
+        if self._watch is None or now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        try:
+            free_GB = shutil.disk_usage(self._folder).free / 1e9
+        except OSError:
+            free_GB = None  # the folder is on another machine, or gone; the rest is watched still
+        self._watch.check(time.time(), free_GB)
+
+    def close(self) -> None:
+        """Send what waits and end."""
+        if self._sender is not None:
+            self._sender.close()
 
 
 class AlertSender:

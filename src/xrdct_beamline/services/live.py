@@ -19,6 +19,7 @@ from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.storage.journal import JournalFollower
 from xrdct_beamline.storage.locks import OwnerLock
 
+from .alerts import Watch
 from .pipeline import LiveSettings, Pipeline, checked_output, warm_up
 from .replay import LOCK_NAME
 
@@ -74,15 +75,19 @@ def run_live(
         _page(store, page_port) as url,
         _stopped_by_signals(stop),
         contextlib.closing(Pipeline(folder, settings, store, on_slice)) as pipeline,
+        contextlib.closing(Watch(settings.alerts, folder)) as watch,
     ):
         warm_up(settings)
         logger.info("following %s, writing to %s, page at %s", journal, folder, url or "no address")
         if on_ready is not None:
             on_ready(url)
-        _follow(JournalFollower(journal), pipeline, settings.poll_s, stop)
+        _follow(JournalFollower(journal), (watch, pipeline), settings.poll_s, stop)
 
 
-def _follow(follower: JournalFollower, pipeline: Pipeline, poll_s: float, stop: threading.Event) -> None:
+def _follow(
+    follower: JournalFollower, takers: tuple[Watch, Pipeline], poll_s: float, stop: threading.Event
+) -> None:
+    watch, pipeline = takers
     is_readable = True
     while not stop.is_set():
         try:
@@ -92,7 +97,9 @@ def _follow(follower: JournalFollower, pipeline: Pipeline, poll_s: float, stop: 
             if is_readable:
                 logger.error("%s; trying again", error)
             is_readable, documents = False, []
+        watch.look()
         for name, doc in documents:
+            watch(name, doc)
             pipeline(name, doc)
             if stop.is_set():
                 return

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xrdct_beamline.callbacks.cell_recorder import CellRecorder
+from xrdct_beamline.callbacks.cell_recorder import CellHistory, CellRecorder
 from xrdct_beamline.callbacks.map_builder import MapBuilder
 from xrdct_beamline.callbacks.map_settings import MapSettings
+from xrdct_beamline.callbacks.scan_recorder import ScanRecorder
 from xrdct_beamline.callbacks.settings import ProcessingSettings
 from xrdct_beamline.callbacks.sinks import Sinks
 from xrdct_beamline.callbacks.slice_processor import SliceProcessor
@@ -21,6 +22,8 @@ from xrdct_beamline.processing import reconstruction
 from xrdct_beamline.processing.integration import Integrator
 from xrdct_beamline.storage.raw import Hdf5Frames
 
+from .alerts import AlertSettings
+from .masters import write_beside_lines
 from .outer_scans import ProcessedScans
 from .sinks import NexusSink, SnapshotSink
 
@@ -60,6 +63,8 @@ class LiveSettings:
         How often the growing slice is written.
     maps:
         What is refined in each voxel; None refines nothing.
+    alerts:
+        Who is told of what goes wrong; None tells nobody.
     search:
         Folders in which raw files are looked for when their recorded path is gone.
     """
@@ -70,6 +75,7 @@ class LiveSettings:
     poll_s: float = 0.02
     slice_every_lines: int = 50
     maps: MapSettings | None = None
+    alerts: AlertSettings | None = None
     search: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
@@ -111,7 +117,9 @@ class Pipeline:
             settings.processing,
             outer_scans=ProcessedScans(output_dir),
         )
-        self._cell = CellRecorder(self._page.cell)
+        self._cell = CellRecorder(self._see_cell)
+        self._history: CellHistory | None = None
+        self._scans = ScanRecorder(write_beside_lines, lambda: self._history)
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -120,7 +128,7 @@ class Pipeline:
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         """Process one document; what goes wrong is logged and shown."""
-        for callback in (self._cell, self._slices):
+        for callback in (self._cell, self._slices, self._scans):
             try:
                 callback(name, doc)
             except XrdctError as error:
@@ -137,6 +145,10 @@ class Pipeline:
         """
         self._page.show_last_finished()
         return self._maps is not None and self._maps.step()
+
+    def _see_cell(self, history: CellHistory) -> None:
+        self._history = history
+        self._page.cell(history)
 
     def finish(self) -> None:
         """No more documents will ever come: close the slices that have no end, as they are."""

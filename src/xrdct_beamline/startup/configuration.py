@@ -12,6 +12,7 @@ from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.policies import CellRunning
 from xrdct_beamline.domain.scan import ScanGeometry
 from xrdct_beamline.plans.motion import check_period
+from xrdct_beamline.services.alerts import AlertSettings
 
 from .toml import read_toml
 
@@ -209,6 +210,7 @@ class Configuration:
     refinement: RefinementSettings = field(default_factory=RefinementSettings)
     disk: DiskSettings = field(default_factory=DiskSettings)
     operando: OperandoSettings = field(default_factory=OperandoSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     page: PageSettings = field(default_factory=PageSettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
 

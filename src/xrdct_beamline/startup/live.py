@@ -30,6 +30,7 @@ def live_settings(configuration: Configuration) -> LiveSettings:
             axis_mm=chosen.axis_mm,
         ),
         maps=map_settings(configuration),
+        alerts=configuration.alerts,
         title=configuration.beamline.name,
     )
 
