@@ -34,13 +34,15 @@ BLOBS = ((20.0, 10.0, 5.0, 1.0), (-25.0, 15.0, 8.0, 0.6), (5.0, -30.0, 3.0, 1.5)
 Array = npt.NDArray[Any]
 
 
-def blob_sinogram(angles: Array, n: int, axis_px: float) -> Array:
+def blob_sinogram(
+    angles: Array, n: int, axis_px: float, blobs: Sequence[tuple[float, float, float, float]] = BLOBS
+) -> Array:
     """Return the line integrals ``(rotation, translation)`` of Gaussians, in closed form."""
     t = np.arange(n) - axis_px
     theta = np.radians(angles)[:, None]
     return sum(
         a * np.sqrt(2 * np.pi) * s * np.exp(-((t - x * np.cos(theta) - y * np.sin(theta)) ** 2) / (2 * s * s))
-        for x, y, s, a in BLOBS
+        for x, y, s, a in blobs
     )
 
 
@@ -162,6 +164,36 @@ def incremental_equals_batch(n: int, bins: int, n_rotations: int) -> float:
     return float(np.abs(fbp.slice() - batch).max() / np.abs(batch).max())
 
 
+def pulls(n: int, repeats: int, n_rotations: int) -> dict[str, float]:
+    """Return the standard deviation of (found − true)/sigma on Poisson counts; 1 is honest.
+
+    Each channel is one repeat of the experiment. The sigma is the root of the counts, as a scan gives it.
+    """
+    rng = np.random.default_rng(3)
+    angles = np.arange(n_rotations) * 180.0 / n_rotations
+    axis_px = (n - 1) / 2
+    scale = n / 129
+    blobs = [(x * scale, y * scale, s * scale, a) for x, y, s, a in BLOBS]
+    counts = 50 + 20 * blob_sinogram(angles, n, axis_px, blobs) / scale
+    fbp = IncrementalFBP(n, repeats, n_rotations, axis_px, angles)
+    for angle, mean in zip(angles, counts, strict=True):
+        line = rng.poisson(mean[:, None], (n, repeats)).astype(np.float32)
+        fbp.add(angle, line, np.sqrt(line))
+    truth = reconstruct(counts, angles, axis_px)[:, :, None]
+    row, column = np.mgrid[:n, :n] - axis_px
+    radius = np.hypot(row, column)
+    inside = radius < 0.45 * n
+    found = {"voxels": float(((fbp.slice() - truth) / fbp.slice_sigma())[inside].std())}
+    for x, y in ((0, 0), (n // 4, -n // 5)):
+        for disc_px in (2, 8, 25):
+            region = (np.hypot(row - y, column - x) < disc_px).astype(float)
+            total, sigma = fbp.region(region)
+            assert sigma is not None
+            pull = (total - (region[:, :, None] * truth).sum((0, 1))) / sigma
+            found[f"sums over discs of {disc_px} px at ({x}, {y})"] = float(pull.std())
+    return found
+
+
 def scaling(n: int, bins: int, n_rotations: int) -> dict[str, float]:
     """Return the milliseconds of a line against channels, pixels and threads."""
     found = {}
@@ -206,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         },
         "whole slice": whole_slice(n, bins, n_rotations, 3),
         "incremental - batch": incremental_equals_batch(121, 60, 120),
+        "pulls, standard deviation": pulls(n, 100 if options.quick else 400, n_rotations),
         "line_ms against": scaling(n, bins, n_rotations),
     }
     print_figures(found)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,6 +156,31 @@ def test_bins_are_chosen_before_anything_is_copied(lines):
     np.testing.assert_array_equal(fbp.slice(slice(1, 3)), fbp.slice()[:, :, 1:3])
     np.testing.assert_array_equal(fbp.slice([4, 0]), fbp.slice()[:, :, [4, 0]])
     np.testing.assert_array_equal(fbp.slice_sigma(slice(2, 3)), fbp.slice_sigma()[:, :, 2:3])
+
+
+def test_a_whole_slice_is_a_view_and_a_partial_one_a_copy(lines):
+    fbp = filled_fbp(lines, range(N_ROTATIONS - 1))
+    assert not np.shares_memory(fbp.slice(), fbp.state()["image"])
+    fbp.add(ANGLES[-1], lines[-1])
+    assert np.shares_memory(fbp.slice(slice(1, 3)), fbp.state()["image"])
+    with pytest.raises(ValueError, match="read-only"):
+        fbp.slice()[0] = 0.0
+
+
+@pytest.mark.parametrize("with_sigma", [False, True])
+def test_adding_a_line_takes_no_room_for_a_filtered_line(with_sigma):
+    n, n_bins = 48, 6000
+    line = np.ones((n, n_bins), np.float32)
+    fbp = IncrementalFBP(n, n_bins, 4, 23.5, [0.0, 45.0, 90.0, 135.0])
+    filtered_bytes = 4 * 130 * n_bins  # half a step apart, over the diagonal
+    tracemalloc.start()
+    for angle in (0.0, 45.0, 90.0, 0.0):
+        fbp.add(angle, line, line if with_sigma else None)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    if with_sigma:  # what is kept of the sigma comes with the first line
+        peak_bytes -= fbp.variance.nbytes + fbp.state()["image_variance"].nbytes
+    assert peak_bytes < 0.75 * filtered_bytes
 
 
 def test_holes_stay_in_the_sinogram_and_are_filled_for_the_transform(lines):

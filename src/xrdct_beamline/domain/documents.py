@@ -107,5 +107,6 @@ class XrdctMetadata(TypedDict):
     period_s: NotRequired[float]
     series_uid: NotRequired[str]
     state_index: NotRequired[int]  # which pause of the series
+    outer_uids: NotRequired[list[str]]  # scans around this one, widest first; else the newest are taken
     resumes: NotRequired[str]  # uid of the run that this one completes: the first one of its slice
     offset: NotRequired[dict[str, float]]  # SampleOffset.to_metadata(): what the stages followed
