@@ -135,7 +135,7 @@ def draw_fit(panel, fit: PatternFit, title: str) -> None:
     root = np.sqrt(np.maximum(fit.measured, 0)), np.sqrt(np.maximum(fit.calculated, 0))
     panel.plot(fit.two_theta_deg, root[0], "k.", ms=2)
     panel.plot(fit.two_theta_deg, root[1], "C3", lw=0.8)
-    panel.plot(fit.two_theta_deg, root[0] - root[1] - 0.08 * root[0].max(), "0.5", lw=0.6)
+    panel.plot(fit.two_theta_deg, root[0] - root[1] - 0.15 * root[0].max(), "0.5", lw=0.6)
     panel.set(title=f"{title}: Rwp {100 * fit.rwp:.1f} %", xlabel="2θ / °", ylabel="√intensity")
 
 

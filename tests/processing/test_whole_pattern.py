@@ -9,8 +9,10 @@ import pytest
 
 from xrdct_beamline.domain.errors import PhaseError, ProcessingError
 from xrdct_beamline.domain.phases import Phase
+from xrdct_beamline.processing._pattern_model import Model
 from xrdct_beamline.processing._pattern_terms import bin_means, lorentz_polarisation
 from xrdct_beamline.processing.peak_profile import Profile
+from xrdct_beamline.processing.refinement import PatternModel, refine
 from xrdct_beamline.processing.whole_pattern import (
     COPPER_K_ALPHA,
     PatternFit,
@@ -176,6 +178,32 @@ def test_ring_intensities_are_measured_not_calculated() -> None:
     assert ratios[(2, 2, 0)] * scale == pytest.approx(1.1, abs=2e-3)
     assert ratios[(3, 1, 1)] * scale == pytest.approx(1.0, abs=2e-3)
     assert fit.ring_r > 0.01
+
+
+def test_it_is_the_same_model_as_that_of_the_voxels() -> None:
+    profile = Profile(u=0.15, v=-0.0035, w=3e-4, y=0.01, z=0.0022, sensor_depth_deg=0.05)
+    phases = [Phase.shipped("LiMn2O4"), Phase.shipped("Li2MnO3")]
+    voxels = PatternModel(phases, TWO_THETA, WAVELENGTH_A, profile=profile, background=3, zero_deg=1e-3)
+    edges = np.append(TWO_THETA - 0.0125, TWO_THETA[-1] + 0.0125)
+    model = Model(edges, phases, RADIATION, Setting(profile=profile, zero_deg=1e-3), (), 3)
+    ours = model.pattern(np.array([2e-6, 3e-6, 10.0, 1.0, 0.5]))
+    theirs = voxels.pattern({}, {"LiMn2O4": 2e-6, "Li2MnO3": 3e-6}, [10.0, 1.0, 0.5])
+    assert ours == pytest.approx(theirs, abs=1e-5 * theirs.max())
+
+
+def test_a_voxel_gets_the_same_cell_and_esd() -> None:
+    phase = Phase.shipped("LiMn2O4")
+    mean = direct(phase.with_cell(a_A=8.2137), 1e-7, PROFILE) + 5.0
+    counts = np.random.default_rng(11).poisson(mean).astype(float)
+    fit = fit_pattern(TWO_THETA, counts, [phase], RADIATION, counts=True, start=Setting(profile=PROFILE),
+                      background=3)  # fmt: skip
+    maps = refine(counts, PatternModel([phase], TWO_THETA, WAVELENGTH_A, profile=PROFILE, background=3),
+                  counts=True, threads=1)  # fmt: skip
+    esd = fit.esds["LiMn2O4:a_A"]
+    assert float(maps.a_A["LiMn2O4"]) == pytest.approx(fit.values["LiMn2O4:a_A"], abs=0.15 * esd)
+    assert float(maps.a_esd_A["LiMn2O4"]) == pytest.approx(esd, rel=0.1)
+    scale = fit.values["LiMn2O4:scale"]
+    assert float(maps.scale["LiMn2O4"]) == pytest.approx(scale, abs=0.15 * fit.esds["LiMn2O4:scale"])
 
 
 def test_bins_that_were_not_measured_do_not_count() -> None:
