@@ -342,9 +342,7 @@ def test_a_scan_that_has_ended_gets_a_master_beside_its_lines(tmp_path, raw):
 
 def test_a_line_given_up_is_told_while_the_journal_is_followed(tmp_path, raw, monkeypatch):
     sent = []
-    monkeypatch.setattr(
-        "xrdct_beamline.services.alerts.AlertSender._channels", lambda _: [("list", sent.append)]
-    )
+    monkeypatch.setattr(AlertSender, "_channels", lambda _: [("list", sent.append)])
     settings = replace(SETTINGS, alerts=AlertSettings(webhook="http://127.0.0.1:9/", min_free_GB=0.0))
     bad = Attempt(rotation_index=2, raw_file="", verdict=Verdict.BAD, reason="two frames short")
     with live(tmp_path / "journal.jsonl", tmp_path / "out", settings):
