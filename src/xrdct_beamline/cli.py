@@ -482,7 +482,7 @@ def _show_progress(done: int, total: int) -> None:
 
 def _add_bench(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("bench", parents=[common], help="speed and accuracy, as ratios against peers")
-    p.add_argument("what", choices=("integration", "reconstruction"))
+    p.add_argument("what", choices=("integration", "reconstruction", "resume"))
     p.add_argument("arguments", nargs=argparse.REMAINDER, help="go to the benchmark, try --help")
     p.set_defaults(run=_bench)
 
