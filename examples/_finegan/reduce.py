@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from xrdct_beamline.domain.phases import Phase
 from xrdct_beamline.domain.results import RefinedMaps
@@ -45,6 +46,9 @@ FloatArray = npt.NDArray[np.float64]
 SPINEL, SECOND = "LiMn2O4", "second spinel"
 #: Of the maps of voxels, and of regions, whose sums need no smoothing.
 FILTER, REGION_FILTER = "hann", "ramp"
+
+#: Standard deviation of the Gaussian that the maps' slice is smoothed with, in steps.
+SMOOTHING_PX = 1.0
 
 #: Where two spinels are told apart in the first two-phase range.
 _SPLIT_A = 8.11
@@ -155,6 +159,7 @@ def reduce_pause(
     *,
     noise: bool = True,
     filter_name: str = FILTER,
+    smoothing_px: float = SMOOTHING_PX,
     say: Callable[[str], None] = lambda _text: None,
 ) -> tuple[Reduced, npt.NDArray[np.float32]]:
     """Measure and reduce one pause; the slice itself is returned beside, for those who want it."""
@@ -168,6 +173,9 @@ def reduce_pause(
     fbp = _fbp(scan, filter_name)
     slice_, sigma = fbp.slice(), fbp.slice_sigma()
     del fbp
+    if smoothing_px > 0:
+        slice_ = ndimage.gaussian_filter(slice_, (smoothing_px, smoothing_px, 0.0))
+        sigma *= np.float32(noise_after(filter_name, smoothing_px))
     say("refining")
     reduced = fit_slice(sample, instrument, scan, (slice_, sigma), filter_name, verdicts)
     return reduced, slice_
@@ -204,6 +212,19 @@ def fit_voxels(
     maps = refine(patterns, voxel_model(sample, instrument), sigma=sigma)
     a_A = _at_axis(sample, reduced.scan, inside, maps)
     return replace(reduced, inside=inside, maps=maps, a_A=a_A, sigma_of_slice=sigma)
+
+
+def noise_after(filter_name: str, smoothing_px: float) -> float:
+    """Return what a Gaussian leaves of the noise of a slice whose rays' noise is white.
+
+    The noise of filtered back-projection has the spectrum |f| · window²; in two dimensions that is
+    ∫ f · f window² G² df over the same without G.
+    """
+    f = np.linspace(0.0, 0.5, 2001)
+    window = {"ramp": np.ones_like(f), "hann": 0.5 * (1.0 + np.cos(2.0 * np.pi * f))}[filter_name]
+    spectrum = f**2 * window**2
+    gauss = np.exp(-2.0 * (np.pi * f * smoothing_px) ** 2)
+    return float(np.sqrt(np.sum(spectrum * gauss**2) / np.sum(spectrum)))
 
 
 def _at_axis(sample: Sample, scan: Scan, inside: npt.NDArray[np.bool_], maps: RefinedMaps) -> FloatArray:
