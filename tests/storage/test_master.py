@@ -14,7 +14,7 @@ from silx.io import open as silx_open
 from xrdct_beamline.domain.errors import DataError
 from xrdct_beamline.domain.records import ScanLine, ScanRecord
 from xrdct_beamline.domain.scan import ScanGeometry
-from xrdct_beamline.storage.master import write_master
+from xrdct_beamline.storage.master import read_master, write_master
 
 GEOMETRY = ScanGeometry.raster(n_translations=3, step_mm=0.01, n_rotations=4, order="interlaced")
 START = {
@@ -22,7 +22,7 @@ START = {
     "time": 1.7e9,
     "sample_name": "cell 1",
     "proposal_id": "ma-1",
-    "xrdct": {"role": "roi", "exposure_s": 0.01},
+    "xrdct": {"role": "roi", "exposure_s": 0.01, "geometry": GEOMETRY.to_metadata()},
 }
 
 
@@ -122,3 +122,29 @@ def test_a_failed_second_writing_keeps_the_first(raw):
     with pytest.raises(DataError):
         write_master(raw / "master.nxs", record(raw, []))
     assert (raw / "master.nxs").read_bytes() == before
+
+
+def test_a_master_says_all_that_it_was_given_also_from_another_folder(raw, tmp_path):
+    given = record(raw)
+    write_master(raw / "master.nxs", given)
+    moved = tmp_path / "elsewhere"
+    shutil.move(raw, moved)
+    found = read_master(moved / "master.nxs")
+    assert found.start == START
+    assert found.geometry == GEOMETRY
+    assert found.exit_status == "success"
+    assert found.cell["voltage"].tolist() == [4.1]
+    by_index = {line.rotation_index: line for line in found.lines}
+    for line in given.lines:
+        other = by_index[line.rotation_index]
+        assert other.raw_file == moved / line.raw_file.name
+        assert (other.attempt, other.started_s, other.ended_s) == (line.attempt, line.started_s, line.ended_s)
+        np.testing.assert_array_equal(other.position_mm, line.position_mm)
+        np.testing.assert_array_equal(other.i0, line.i0)
+
+
+def test_what_is_no_master_is_told_by_name(raw, tmp_path):
+    (tmp_path / "x.nxs").write_bytes(b"not HDF5")
+    for path in (tmp_path / "x.nxs", tmp_path / "absent.nxs", line(raw, 0).raw_file):
+        with pytest.raises(DataError, match=path.name):
+            read_master(path)

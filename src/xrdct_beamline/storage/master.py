@@ -19,10 +19,11 @@ import numpy as np
 from xrdct_beamline.domain.documents import CalibrationMetadata
 from xrdct_beamline.domain.errors import DataError
 from xrdct_beamline.domain.records import ScanLine, ScanRecord
+from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._layout import new_data_group, new_group
 
-__all__ = ["FRAMES", "write_master"]
+__all__ = ["FRAMES", "read_master", "write_master"]
 
 #: Where a line file keeps its frames, and the master the stack of all.
 FRAMES = "/entry/data/data"
@@ -50,6 +51,56 @@ def write_master(path: Path, record: ScanRecord) -> None:
         raise DataError(f"the master file {path} cannot be written: {error}; is there room?") from error
 
 
+def read_master(path: Path | str) -> ScanRecord:
+    """Return what a master file says of its scan; raw files are looked for relative to it.
+
+    Raises
+    ------
+    DataError
+        If it is not there, damaged, or no master file.
+    """
+    path = Path(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _record(file["entry"], path.absolute().parent)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is no master file, or a damaged one: {error}") from error
+
+
+def _record(entry: h5py.Group, folder: Path) -> ScanRecord:
+    start = json.loads(entry["start_document"][()])
+    geometry = ScanGeometry.from_metadata(start["xrdct"]["geometry"])
+    lines = entry["lines"]
+    shape = (len(geometry.line_order), geometry.shape[1])
+    position_mm = lines["captured_position"][()].reshape(shape)
+    i0, i1 = (entry[name]["data"][()].reshape(shape) for name in ("i0", "i1"))
+    attempt, started_s, ended_s = (lines[name][()] for name in ("attempt", "started", "ended"))
+    found = [
+        ScanLine(
+            rotation_index=int(index),
+            raw_file=folder / name.decode(),
+            attempt=int(attempt[row]),
+            position_mm=position_mm[row],
+            i0=i0[row],
+            i1=i1[row],
+            started_s=float(started_s[row]),
+            ended_s=float(ended_s[row]),
+        )
+        for row, (index, name) in enumerate(zip(geometry.line_order, lines["raw_file"][()], strict=True))
+        if name
+    ]
+    return ScanRecord(
+        start=start,
+        geometry=geometry,
+        calibration=start["xrdct"].get("calibration"),
+        lines=found,
+        exit_status=entry["exit_status"][()].decode(),
+        ended_s=max((line.ended_s for line in found), default=float("nan")),
+        cell={name: values[()] for name, values in entry["cell"].items()},
+        baseline={name: values[()] for name, values in entry["baseline"].items()},
+    )
+
+
 def _write(file: h5py.File, folder: Path, record: ScanRecord) -> None:
     file.attrs["default"] = "entry"
     file.attrs["creator"] = f"xrdct-beamline {version('xrdct-beamline')}"
@@ -69,7 +120,7 @@ def _write(file: h5py.File, folder: Path, record: ScanRecord) -> None:
     sample = new_group(entry, "sample", "NXsample")
     sample["name"] = str(start.get("sample_name") or "")
     _write_positions(entry, sample, record)
-    instrument = _write_instrument(entry, record)
+    instrument = _write_instrument(entry, folder, record)
     _write_frames(entry, instrument, folder, record)
     for name, values in (("cell", record.cell), ("baseline", record.baseline)):
         group = new_group(entry, name, "NXcollection")
@@ -97,7 +148,7 @@ def _write_positions(entry: h5py.Group, sample: h5py.Group, record: ScanRecord) 
     group["json"] = json.dumps(geometry.to_metadata(), sort_keys=True)
 
 
-def _write_instrument(entry: h5py.Group, record: ScanRecord) -> h5py.Group:
+def _write_instrument(entry: h5py.Group, folder: Path, record: ScanRecord) -> h5py.Group:
     instrument = new_group(entry, "instrument", "NXinstrument")
     instrument["name"] = str(record.start.get("beamline_id") or "")
     n_translations = record.geometry.shape[1]
@@ -106,16 +157,19 @@ def _write_instrument(entry: h5py.Group, record: ScanRecord) -> h5py.Group:
     monitors = {name: captured.copy() for name in ("i0", "i1")}
     attempt = np.full(len(place), -1, dtype=np.int16)
     times = np.full((len(place), 2), np.nan)
+    raw_files = [""] * len(place)
     for line in record.lines:
         row = place[line.rotation_index]
         captured[row], attempt[row] = line.position_mm, line.attempt
         monitors["i0"][row], monitors["i1"][row] = line.i0, line.i1
         times[row] = line.started_s, line.ended_s
+        raw_files[row] = os.path.relpath(line.raw_file, folder)
     for name, counts in monitors.items():
         group = new_group(entry, name, "NXmonitor")
         group["data"] = counts.ravel()
         group["data"].attrs["units"] = "counts"
     lines = new_group(entry, "lines", "NXcollection")
+    lines["raw_file"] = raw_files
     lines["attempt"], lines["captured_position"] = attempt, captured.ravel()
     lines["captured_position"].attrs["units"] = "mm"
     for column, name in enumerate(("started", "ended")):
