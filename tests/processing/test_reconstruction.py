@@ -169,10 +169,11 @@ def test_a_whole_slice_is_a_view_and_a_partial_one_a_copy(lines):
 
 @pytest.mark.parametrize("with_sigma", [False, True])
 def test_adding_a_line_takes_no_room_for_a_filtered_line(with_sigma):
-    IncrementalFBP.warm_up()  # compiling takes room as well
-    n, n_bins = 48, 6000
+    n, n_bins, angles = 48, 6000, [0.0, 45.0, 90.0, 135.0]
     line = np.ones((n, n_bins), np.float32)
-    fbp = IncrementalFBP(n, n_bins, 4, 23.5, [0.0, 45.0, 90.0, 135.0])
+    narrow = IncrementalFBP(n, 1, 4, 23.5, angles)  # kernels and filter are made before
+    narrow.add(0.0, line[:, :1].copy(), line[:, :1].copy())
+    fbp = IncrementalFBP(n, n_bins, 4, 23.5, angles)
     filtered_bytes = 4 * 130 * n_bins  # half a step apart, over the diagonal
     tracemalloc.start()
     for angle in (0.0, 45.0, 90.0, 0.0):
