@@ -8,6 +8,7 @@ import gemmi
 import numpy as np
 import pytest
 
+from xrdct_beamline.domain._symmetry import Symmetry, cell_of_metric, metric
 from xrdct_beamline.domain.errors import PhaseError
 from xrdct_beamline.domain.phases import Phase
 
@@ -63,16 +64,36 @@ def test_structure_factors_of_the_spinel_are_those_of_the_tables(read) -> None:
         assert found[hkl] == pytest.approx(f_squared, rel=2e-3)
 
 
-def test_gemmi_finds_the_same_structure_factors() -> None:
-    phase = Phase.shipped("Li2MnO3")
-    small = gemmi.make_small_structure_from_block(gemmi.cif.read_string(phase.cif_text)[0])
-    small.change_occupancies_to_crystallographic()
+@pytest.mark.parametrize(
+    "group",
+    ["P -1", "C 1 2/c 1", "A 1 2/n 1", "P n m a", "P b n m", "F d d d:1", "I 41/a m d:2", "R -3 c:H",
+     "R -3 c:R", "P 63 m c", "P 31 2 1", "P 21 3", "P a -3", "F d -3 m:1", "F d -3 m:2", "I a -3 d"],
+)  # fmt: skip
+def test_gemmi_finds_the_same_crystal_in_every_kind_of_group(read, group: str) -> None:
+    found = gemmi.find_spacegroup_by_name(group)
+    values = cell_of_metric(Symmetry.of_group(found).average(metric((6.1, 6.9, 7.7, 83.0, 97.0, 101.0))))
+    tags = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    cell = "".join(f"_cell_{tag} {value:.6f}\n" for tag, value in zip(tags, values, strict=True))
+    text = cif(operators(group), "Mn .1173 .2291 .3719 0.5\nO 0 0 0 0.4", "B_iso_or_equiv", cell)
+    phase = read(text)
+    small = gemmi.make_small_structure_from_block(gemmi.cif.read_string(text)[0])
+    small.change_occupancies_to_crystallographic(0.1)
+    n_operators = len(small.cell.images) + 1
+    assert phase.composition == pytest.approx({s.element.name: s.occ * n_operators for s in small.sites})
     calculator = gemmi.StructureFactorCalculatorX(small.cell)
     calculator.addends.add_cl_fprime(12398.42 / 0.248)
-    for reflection in phase.reflections(0.2480, 12.0):
-        if reflection.f_squared > 1.0:
-            f = calculator.calculate_sf_from_small_structure(small, list(reflection.hkl))
-            assert reflection.f_squared == pytest.approx(abs(f) ** 2, rel=5e-4)  # gemmi leaves f″ out
+    reflections = phase.reflections(0.248, 8.0)
+    strongest = max(r.f_squared for r in reflections)
+    theirs = [
+        abs(calculator.calculate_sf_from_small_structure(small, [int(i) for i in hkl])) ** 2
+        for hkl in gemmi.make_miller_array(
+            small.cell, gemmi.SpaceGroup("P 1"), 0.248 / 2 / np.sin(np.radians(4.0))
+        )
+    ]
+    assert sum(r.multiplicity for r in reflections) == 2 * sum(f > 1e-7 for f in theirs)
+    for r in reflections:  # gemmi leaves f″ out
+        f = calculator.calculate_sf_from_small_structure(small, list(r.hkl))
+        assert r.f_squared == pytest.approx(abs(f) ** 2, abs=1e-3 * strongest)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +148,13 @@ def test_operators_that_no_table_knows_are_used_as_they_are(read) -> None:
     assert phase.space_group == "2 operators"
     assert phase.composition == pytest.approx({"Mn": 2})
     assert len(phase.free_cell) == 6
+
+
+def test_the_halves_of_a_split_site_stay_two_and_rounded_thirds_become_one(read) -> None:
+    split = read(cif(f"{NAME} 'P m -3 m'", "O 0.0 0.0 0.025 0.5", "occupancy"))
+    assert split.composition == pytest.approx({"O": 3.0})
+    hexagonal = CUBIC.replace("gamma 90", "gamma 120")
+    assert read(cif(f"{NAME} 'P 63 m c'", "Zn 0.333 0.667 0", cell=hexagonal)).composition == {"Zn": 2.0}
 
 
 def test_a_lone_identity_does_not_hide_the_space_group(read) -> None:
@@ -215,6 +243,8 @@ def test_what_is_not_ascii_does_not_stand_in_the_way(read) -> None:
     text = Phase.shipped("Al").cif_text.replace("data_Al", "data_Alé").replace("# Cell", "# Å, Müller: cell")
     assert read("\ufeff" + text).composition == pytest.approx({"Al": 4})
     assert read(text.encode("latin-1")).name == "Ale"
+    assert read(text.encode("utf-16")).name == "Ale"
+    assert read(Phase.shipped("Al").cif_text.replace("data_Al", "data_")).name == "some"
 
 
 def test_what_symmetry_ties_follows(read) -> None:

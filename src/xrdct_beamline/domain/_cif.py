@@ -23,8 +23,9 @@ FloatArray = npt.NDArray[np.float64]
 #: Displacement B of a site whose CIF gives none, Å²: between Al2O3 (0.3) and rock salt (1).
 ASSUMED_B_A2 = 0.5
 
-#: Images of a site nearer than this are one atom on a special position, Å.
-_SAME_ATOM_A = 0.4
+#: Images of a site nearer than this are one atom on a special position, Å: more than 0.33 for 1/3 costs,
+#: less than the parts of a split site keep.
+_SAME_ATOM_A = 0.1
 
 _TO_U = 1.0 / (8.0 * math.pi**2)
 _COORDINATES = tuple(f"_atom_site_fract_{x}" for x in "xyz")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import math
 from collections.abc import Mapping
@@ -84,11 +85,7 @@ class Phase:
             raw = Path(path).read_bytes()
         except OSError as error:
             raise PhaseError(f"the CIF {path} cannot be read: {error}") from error
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            text = raw.decode("latin-1")  # never fails; what it may garble is in comments and names
-        phase = cls._from_text(text, str(path), block)
+        phase = cls._from_text(_decode(raw), str(path), block)
         for sentence in phase.assumptions:
             logger.info("%s: %s", path, sentence)
         return phase
@@ -103,11 +100,16 @@ class Phase:
         return cls._from_text(text, name)
 
     @classmethod
+    def from_text(cls, text: str, origin: str = "the CIF") -> Phase:
+        """Read the text of a CIF, such as a result's copy of it; ``origin`` is what messages call it."""
+        return cls._from_text(text, origin)
+
+    @classmethod
     def _from_text(cls, text: str, origin: str, block: str | None = None) -> Phase:
         chosen, assumed = pick_block(text, origin, block)
         crystal = read_crystal(chosen, origin)
         return cls(
-            name=crystal.name or Path(origin).stem,
+            name=crystal.name.strip() or Path(origin).stem,
             cif_text=chosen,
             cell=crystal.cell,
             assumptions=(*assumed, *crystal.assumptions),
@@ -274,6 +276,16 @@ class Phase:
 
     def _crystal(self) -> Crystal:
         return read_crystal(self.cif_text, self.name)
+
+
+def _decode(raw: bytes) -> str:
+    """Return the text of a file; where the encoding is a guess, it may garble comments and names alone."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", errors="replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def shipped_names() -> list[str]:
