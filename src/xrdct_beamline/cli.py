@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_resume,
         _add_integrate,
         _add_calibrate,
+        _add_process,
         _add_reconstruct,
         _add_refine,
         _add_export,
@@ -107,6 +108,9 @@ def _add_sim(commands: Any, common: Parser, configured: Parser) -> None:
     p.add_argument("--time-scale", type=float, default=1.0, help="how many times faster the cell runs")
     p.add_argument("--pause-at", type=float, nargs="*", metavar="X", help="lithium contents to pause at")
     p.add_argument("--pause-s", type=float, help="length of a pause (default: until DONE)")
+    p.add_argument(
+        "--sequence", type=Path, metavar="FILE", help="what the cycler does; try package:finegan2020.cell"
+    )
     p.add_argument("--freeze", action="store_true", help="frames depend on positions alone, not on time")
     p.set_defaults(run=_sim)
 
@@ -124,6 +128,7 @@ def _sim(options: argparse.Namespace) -> int:
         time_scale=options.time_scale,
         pause_at=options.pause_at,
         pause_s=options.pause_s,
+        sequence=options.sequence,
         freeze=options.freeze,
     )
     if options.list_pvs:
@@ -307,6 +312,36 @@ def _calibrate(options: argparse.Namespace) -> int:
     )
     done.instrument.save(options.output)
     print(*table(done), options.output, sep="\n")
+    return 0
+
+
+def _add_process(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser(
+        "process", parents=[configured], help="raw scans to patterns, slices and maps, again"
+    )
+    p.add_argument(
+        "inputs", type=Path, nargs="+", metavar="RAW", help="master files (.nxs) or journals (.jsonl)"
+    )
+    p.add_argument("--output", type=Path, required=True, help="folder of the processed files")
+    p.add_argument(
+        "--recipe", type=Path, help="a configuration (.toml), or a processed file made the same way (.nxs)"
+    )
+    p.add_argument("--search", type=Path, nargs="*", default=[], help="folders with moved raw files")
+    p.set_defaults(run=_process)
+
+
+def _process(options: argparse.Namespace) -> int:
+    from xrdct_beamline.services.process import process_files, recipe_of
+    from xrdct_beamline.startup.configuration import load_configuration
+    from xrdct_beamline.startup.live import live_settings
+
+    is_result = options.recipe is not None and options.recipe.suffix in (".nxs", ".h5")
+    file = options.config if is_result or options.recipe is None else options.recipe
+    settings = live_settings(load_configuration(file))
+    if is_result:
+        settings = recipe_of(options.recipe, settings)
+    for path in process_files(options.inputs, options.output, settings=settings, search=options.search):
+        print(path)
     return 0
 
 

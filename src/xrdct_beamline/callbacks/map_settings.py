@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -93,11 +93,54 @@ class MapSettings:
         refine(patterns, model, np.ones_like(patterns), threads=1)
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return what the maps depend on, as plain JSON values."""
+        """Return all that the maps depend on as plain JSON values; `from_metadata` makes it anew."""
         return {
-            "phases": {p.name: hashlib.sha256(p.cif_text.encode()).hexdigest() for p in self.phases},
-            "profile": dict(self.instrument.profile),
-            "zero_deg": self.instrument.zero_deg,
+            "phases": [
+                {
+                    "name": phase.name,
+                    "cif": phase.cif_text,
+                    "cell": list(phase.cell),
+                    "occupancy": dict(phase.occupancy),
+                }
+                for phase in self.phases
+            ],
+            "instrument": self.instrument.to_toml(),
             "radial_range": None if self.radial_range is None else list(self.radial_range),
             "background": self.background,
+            "limits_A": list(self.limits_A),
+            "window_A": None if self.window_A is None else list(self.window_A),
         }
+
+    @classmethod
+    def from_metadata(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings that `to_metadata` described.
+
+        Raises
+        ------
+        ConfigurationError
+            If they are not all there, or cannot be.
+        """
+        try:
+            phases = tuple(
+                replace(
+                    Phase.from_text(phase["cif"], phase["name"]),
+                    name=phase["name"],
+                    cell=tuple(phase["cell"]),
+                    occupancy=tuple(sorted(phase["occupancy"].items())),
+                )
+                for phase in values["phases"]
+            )
+            return cls(
+                phases=phases,
+                instrument=Instrument.from_toml(values["instrument"]),
+                radial_range=_pair(values["radial_range"]),
+                background=int(values["background"]),
+                limits_A=(float(values["limits_A"][0]), float(values["limits_A"][1])),
+                window_A=_pair(values["window_A"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"a recipe's refinement cannot be read: {error}") from error
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (float(values[0]), float(values[1]))

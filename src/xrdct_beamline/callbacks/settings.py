@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 from xrdct_beamline.domain.errors import ConfigurationError
 
@@ -57,3 +58,21 @@ class ProcessingSettings:
         if self.radial_range is not None:
             values["radial_range"] = list(self.radial_range)
         return values
+
+    @classmethod
+    def from_metadata(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings that `to_metadata` described; what else is in there is left alone.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value cannot be.
+        """
+        known = {f.name for f in fields(cls)} - {"threads"}
+        own = {name: value for name, value in values.items() if name in known}
+        if own.get("radial_range") is not None:
+            own["radial_range"] = tuple(own["radial_range"])
+        try:
+            return cls(**own)
+        except TypeError as error:
+            raise ConfigurationError(f"a recipe's processing cannot be read: {error}") from error

@@ -19,8 +19,10 @@ __all__ = [
     "ProcessedRays",
     "ProcessedSlice",
     "ProcessedSummary",
+    "read_poni",
     "read_processed",
     "read_rays",
+    "read_settings",
     "read_slice",
     "read_summary",
 ]
@@ -157,6 +159,18 @@ def read_poni(path: Path | str) -> str:
     """
     with _reading(path) as entry:
         return entry["calibration/poni"][()].decode()
+
+
+def read_settings(path: Path | str) -> str:
+    """Return the settings that a processed file was made with, as JSON.
+
+    Raises
+    ------
+    DataError
+        If the file is no processed file.
+    """
+    with _reading(path) as entry:
+        return entry["process/settings"][()].decode()
 
 
 def read_slice(path: Path | str) -> tuple[FloatArray, FloatArray, tuple[float, float, float, float]]:
