@@ -127,6 +127,8 @@ class Beam(Device):
 
     def problem(self) -> str:
         """Return why no line should be started, or an empty string."""
+        if not (self.current_mA.connected and self.flux.connected):
+            return "the records of the beam are not connected"
         try:
             current_mA, flux = float(self.current_mA.get()), float(self.flux.get())
             photon_shutter = self._photon_shutter_value()
@@ -143,7 +145,7 @@ class Beam(Device):
     def known_flux(self) -> float:
         """Return the photons per second of now, NaN where the beam monitor does not answer."""
         try:
-            return float(self.flux.get())
+            return float(self.flux.get()) if self.flux.connected else math.nan
         except (TimeoutError, DisconnectedError):
             return math.nan
 

@@ -156,6 +156,8 @@ class Pilatus(Device):
             )
 
         busy = (self.cam.acquiring, self.file.capturing)
+        if not all(signal.connected for signal in busy):
+            return combine([])  # a server that is away is waited for elsewhere
         return combine([until(signal, 0, self.limits.close_s, describe) for signal in busy])
 
     # -- stopping ------------------------------------------------------------------------------
