@@ -1,4 +1,4 @@
-"""The cell: voltage curve of LixMn2O4 and a cycler that discharges it with pauses.
+"""The cell and its cycler: discharges with pauses, or whatever sequence a text describes.
 
 Everything is a function of explicit times; nothing here reads a clock.
 """
@@ -9,14 +9,14 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from xrdct_beamline.domain.errors import ConfigurationError
 
+from .cell_state import CellState
 from .lattice import LMO_LATTICE, LatticeMap, SpinelPhase, lattice_parameters
+from .voltage_curves import OCV_RANGE, open_circuit_voltage
 
 __all__ = [
     "LMO_LATTICE",
@@ -24,33 +24,53 @@ __all__ = [
     "CellProgramme",
     "CellState",
     "LatticeMap",
+    "Programme",
     "SpinelPhase",
     "cell_state",
     "lattice_parameters",
     "open_circuit_voltage",
 ]
 
-#: Where the fit of the voltage curve holds; its singularity lies at 0.998432.
-OCV_RANGE = (0.17, 0.998)
-
 #: Charge that moves x by one in the disc: 0.0143 mAh (110 of 148.2 mAh/g) move it by 0.74.
 CAPACITY_PER_X_MAH = 0.0143 / 0.742
 
 
-def open_circuit_voltage(lithium_content: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the equilibrium voltage of LiyMn2O4 against lithium, in V.
+class ProgrammeRun(Protocol):
+    """A programme on its way; times are laboratory seconds since its start."""
 
-    The fit of Doyle, Newman et al. 1996 (J. Electrochem. Soc. 143, 1890); contents outside of its
-    range are taken at the nearer end of it.
-    """
-    y = np.clip(np.asarray(lithium_content, dtype=np.float64), *OCV_RANGE)
-    return (
-        4.19829
-        + 0.0565661 * np.tanh(-14.5546 * y + 8.60942)
-        - 0.0275479 * ((0.998432 - y) ** -0.492465 - 1.90111)
-        - 0.157123 * np.exp(-0.04738 * y**8)
-        + 0.810239 * np.exp(-40.0 * (y - 0.133875))
-    )
+    def at(self, elapsed_s: float) -> CellState:
+        """Return the state; a negative time is before the start."""
+        ...
+
+    def done(self, elapsed_s: float) -> bool:
+        """Tell of a DONE pulse; return whether it ended a pause."""
+        ...
+
+
+class Programme(Protocol):
+    """What a cycler does."""
+
+    @property
+    def time_scale(self) -> float:
+        """Cell seconds per laboratory second."""
+        ...
+
+    @property
+    def relaxation_s(self) -> float:
+        """Time constant of the overpotential, in cell seconds."""
+        ...
+
+    def equilibrium_voltage(self, x: float) -> float:
+        """Return the voltage of the cell at rest, in V."""
+        ...
+
+    def scaled(self, time_scale: float) -> Programme:
+        """Return the same programme at another speed."""
+        ...
+
+    def begin(self) -> ProgrammeRun:
+        """Return a run of it, at its beginning."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,26 +158,20 @@ class CellProgramme:
             low, high = (middle, high) if self._loaded_voltage(middle) >= self.cutoff_V else (low, middle)
         return low
 
+    def scaled(self, time_scale: float) -> CellProgramme:
+        """Return the same programme at another speed."""
+        return replace(self, time_scale=time_scale)
+
+    def equilibrium_voltage(self, x: float) -> float:
+        """Return the voltage of the cell at rest, in V."""
+        return float(open_circuit_voltage(x))
+
+    def begin(self) -> ProgrammeRun:
+        """Return a run of it, at its beginning."""
+        return _PausedRun(self)
+
     def _loaded_voltage(self, x: float) -> float:
         return float(open_circuit_voltage(x)) - self.direction * self.overpotential_V
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellState:
-    """What the cycler shows at one time.
-
-    ``current_mA`` is negative on discharge; ``capacity_mAh`` is the charge passed since the start;
-    ``pause_index`` is -1 outside of pauses.
-    """
-
-    step: str
-    lithium_content: float
-    voltage_V: float
-    current_mA: float
-    capacity_mAh: float
-    trigger_level_V: float
-    elapsed_s: float
-    pause_index: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,22 +265,39 @@ def _state(
     )
 
 
+class _PausedRun:
+    """A run of a `CellProgramme`."""
+
+    def __init__(self, programme: CellProgramme) -> None:
+        self._programme = programme
+        self._done_s: list[float] = []
+
+    def at(self, elapsed_s: float) -> CellState:
+        return cell_state(self._programme, elapsed_s, tuple(self._done_s))
+
+    def done(self, elapsed_s: float) -> bool:
+        if self._programme.pause_s is not None or self.at(elapsed_s).step != "pause":
+            return False
+        self._done_s.append(elapsed_s)
+        return True
+
+
 class Cell:
     """A cycler with its cell: remembers when it was started, stopped and told DONE.
 
     All times are seconds of one clock, whichever the caller uses.
     """
 
-    def __init__(self, programme: CellProgramme) -> None:
+    def __init__(self, programme: Programme) -> None:
         self.programme = programme
+        self._run = programme.begin()
         self._started_s: float | None = None
         self._stopped_s: float | None = None
-        self._done_s: list[float] = []
 
     def start(self, now_s: float) -> None:
         """Run the programme from its beginning."""
+        self._run = self.programme.begin()
         self._started_s, self._stopped_s = now_s, None
-        self._done_s.clear()
 
     def stop(self, now_s: float) -> None:
         """Interrupt the current for good; the state stays as it is."""
@@ -280,28 +311,31 @@ class Cell:
 
     def done(self, now_s: float) -> bool:
         """Note a DONE pulse; return whether it ended a pause (only in a closed loop)."""
-        if self.programme.pause_s is not None or not self.is_running or self.at(now_s).step != "pause":
+        if self._started_s is None or self._stopped_s is not None:
             return False
-        self._done_s.append(now_s - self._start())
-        return True
+        return self._run.done(now_s - self._started_s)
 
     def at(self, now_s: float) -> CellState:
         """Return the state at a time."""
         if self._started_s is None:
-            return cell_state(self.programme, -1.0)
+            return self._run.at(-1.0)
         if self._stopped_s is None or now_s <= self._stopped_s:
-            return cell_state(self.programme, now_s - self._started_s, tuple(self._done_s))
-        return self._rest_after_stop(now_s)
+            return self._run.at(now_s - self._started_s)
+        return self._rest_after_stop(now_s, self._started_s, self._stopped_s)
 
-    def _start(self) -> float:
-        return 0.0 if self._started_s is None else self._started_s
-
-    def _rest_after_stop(self, now_s: float) -> CellState:
-        stopped_s = now_s if self._stopped_s is None else self._stopped_s
-        last = cell_state(self.programme, stopped_s - self._start(), tuple(self._done_s))
-        loss_V = float(open_circuit_voltage(last.lithium_content)) - last.voltage_V
+    def _rest_after_stop(self, now_s: float, started_s: float, stopped_s: float) -> CellState:
+        last = self._run.at(stopped_s - started_s)
+        rest_V = self.programme.equilibrium_voltage(last.lithium_content)
         decay = math.exp(-(now_s - stopped_s) * self.programme.time_scale / self.programme.relaxation_s)
-        return _state(self.programme, "rest", last.lithium_content, loss_V * decay, now_s - self._start())
+        return replace(
+            last,
+            step="rest",
+            voltage_V=rest_V + (last.voltage_V - rest_V) * decay,
+            current_mA=0.0,
+            trigger_level_V=0.0,
+            elapsed_s=now_s - started_s,
+            pause_index=-1,
+        )
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from xrdct_beamline.domain.errors import ConfigurationError
+from xrdct_beamline.sim.cell_sequence import CellSequence, parse_sequence
 from xrdct_beamline.sim.electrochemistry import CellProgramme
 from xrdct_beamline.sim.iocs.server import SimOptions, serve
 
-from .configuration import Configuration
+from .configuration import Configuration, package_file
 from .processes import epics_environment, epics_port
 
 __all__ = ["serve_simulation", "sim_options"]
@@ -30,8 +32,12 @@ def sim_options(
     pause_at: Sequence[float] | None = None,
     pause_s: float | None = None,
     freeze: bool = False,
+    sequence: Path | None = None,
 ) -> SimOptions:
-    """Return what is simulated for a configuration; ``pause_s`` None pauses until DONE."""
+    """Return what is simulated for a configuration.
+
+    ``pause_s`` None pauses until DONE; a ``sequence`` says itself where the cell pauses, and for how long.
+    """
     poni = configuration.calibration.poni
     try:
         poni_text = poni.read_text(encoding="utf-8")
@@ -39,9 +45,14 @@ def sim_options(
         raise ConfigurationError(
             f"PONI file {poni} cannot be read ({error.strerror}); name one in [calibration]"
         ) from error
-    programme = CellProgramme(time_scale=time_scale, pause_s=pause_s)
-    if pause_at is not None:
-        programme = replace(programme, pauses_at=tuple(pause_at))
+    discharge = CellProgramme(time_scale=time_scale, pause_s=pause_s)
+    programme: CellProgramme | CellSequence = discharge
+    if sequence is not None:
+        if pause_at is not None or pause_s is not None:
+            raise ConfigurationError("a sequence has its own pauses; leave --pause-at and --pause-s out")
+        programme = read_sequence(sequence, time_scale=time_scale)
+    elif pause_at is not None:
+        programme = replace(discharge, pauses_at=tuple(pause_at))
     return SimOptions(
         prefix=prefix or configuration.beamline.prefix,
         seed=seed,
@@ -50,6 +61,20 @@ def sim_options(
         programme=programme,
         freeze=freeze,
     )
+
+
+def read_sequence(path: Path, *, time_scale: float = 1.0) -> CellSequence:
+    """Read a cycler's programme; ``package:NAME`` is one that ships with the software."""
+    package, _, name = str(path).partition("package:")
+    file = package_file(name) if not package and name else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigurationError(
+            f"sequence {path} cannot be read ({reason}); try package:finegan2020.cell"
+        ) from error
+    return parse_sequence(text, source=str(path), time_scale=time_scale)
 
 
 def serve_simulation(options: SimOptions, on_ready: Callable[[str], None]) -> None:

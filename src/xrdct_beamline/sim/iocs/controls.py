@@ -71,7 +71,7 @@ class Controls(PVGroup):
     async def cell_run(self, instance: Any, value: str) -> None:
         """Start or stop the cycler."""
         if value == "Run":
-            self._cell.programme = replace(self._cell.programme, time_scale=self.time_scale.value)
+            self._cell.programme = self._cell.programme.scaled(self.time_scale.value)
             self._cell.start(self._clock())
         else:
             self._cell.stop(self._clock())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from xrdct_beamline.sim.cell_sequence import CellSequence
 from xrdct_beamline.sim.electrochemistry import CellProgramme
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class SimOptions:
     poni: str | None = None
     detector: str | None = None
     flux: float = 1e11
-    programme: CellProgramme = field(default_factory=CellProgramme)
+    programme: CellProgramme | CellSequence = field(default_factory=CellProgramme)
     freeze: bool = False
 
 
