@@ -157,10 +157,6 @@ def test_text_that_lacks_something(text: str, message: str) -> None:
 
 
 WORDS = "charge discharge hold rest pause until or 0.5 C/2 C/ . uA V min end repeat 2 fault x \n #".split(" ")
-    "charge discharge hold rest pause until or 0.5 C/2 C/ . uA V min end repeat 2 fault start x \n #".split(
-        " "
-    )
-)
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=30))
