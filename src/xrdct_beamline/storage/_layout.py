@@ -27,6 +27,8 @@ def new_data_group(
     """Create an NXdata group that names its signal and its axes."""
     group = new_group(parent, name, "NXdata", signal=signal, axes=list(axes))
     for number, axis in enumerate(axes):
+        if axis == ".":
+            continue
         group.attrs[f"{axis}_indices"] = number
     return group
 

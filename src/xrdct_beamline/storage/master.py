@@ -194,10 +194,11 @@ def _write_frames(entry: h5py.Group, instrument: h5py.Group, folder: Path, recor
         name = os.path.relpath(line.raw_file, folder)
         layout[first : first + n] = h5py.VirtualSource(name, FRAMES, shape=shape)[:n]
         measured[first : first + n] = 1
-    data = new_data_group(entry, "data", ["frame", "row", "column"], signal="data")
+    # "." is an axis without values. nexusformat takes the number of line files for that of the frames
+    # and would call an axis of the frames an error.
+    data = new_data_group(entry, "data", [".", "row", "column"], signal="data")
     data.create_virtual_dataset("data", layout, fillvalue=NOT_MEASURED)
     data["data"].attrs["interpretation"] = "image"
-    data["frame"] = np.arange(measured.size)
     data["row"], data["column"] = np.arange(rows), np.arange(columns)
     for axis in ("row", "column"):
         data[axis].attrs["units"] = "pixel"
