@@ -49,8 +49,9 @@ class OuterScan:
 class RegionCorrector:
     """Says of each line of a region what lies outside, and keeps the figures of merit.
 
-    Memory: the outer slices in float32 (81 × 81 × 1000: 26 MB each), and one number per ray of the
-    region. Bins that an outer scan has not measured are NaN in what lies outside.
+    Memory: the outer slices in float32 (81 × 81 × 1000: 26 MB each), one number per ray of the region,
+    and while it is made 0.2 GB for two such scans. Bins that an outer scan has not measured are NaN
+    in what lies outside.
 
     Parameters
     ----------
@@ -89,10 +90,14 @@ class RegionCorrector:
                 f"the region's line has shape {line.shape}, its outer scans need "
                 f"{(self._geometry.shape[1], self._bins.size)} (translation, bin); integrate them alike"
             )
+        known = self._projector.line(self._geometry.rotation_deg[rotation_index])
+        chords = chord_sums(line if self._bins.all() else line[:, self._bins])
+        self._chords[rotation_index] = chords
+        self._mass[rotation_index] = (chords - known.sum(axis=1, dtype=np.float64)).sum()
+        if self._bins.all():
+            return known
         outside = np.full(line.shape, np.nan, np.float32)
-        outside[:, self._bins] = self._projector.line(self._geometry.rotation_deg[rotation_index])
-        self._chords[rotation_index] = chord_sums(line[:, self._bins])
-        self._mass[rotation_index] = chord_sums((line - outside)[:, self._bins]).sum()
+        outside[:, self._bins] = known
         return outside
 
     def figures(self) -> InteriorFigures:
