@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline
 from xrdct_beamline.domain.errors import ProcessingError
 from xrdct_beamline.domain.scan import ScanGeometry
 
-__all__ = ["Outer", "OutsideProjector", "disc_radius_mm"]
+__all__ = ["NODES_PER_PIXEL", "Outer", "OutsideProjector", "Ring", "disc_radius_mm", "ring_limits"]
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -79,6 +79,19 @@ def disc_radius_mm(geometry: ScanGeometry, axis_px: float) -> float:
     return (min(axis_px, last - axis_px) + 0.5) * geometry.step_mm
 
 
+def ring_limits(outers: Sequence[Outer], inner_radius_mm: float) -> list[float]:
+    """Return the inner radius of the part of each nested slice that counts; refuse another order."""
+    if not outers:
+        raise ProcessingError("a region of interest needs at least one outer scan around it")
+    radii = [*(o.radius_mm for o in outers), inner_radius_mm]
+    if any(b >= a for a, b in pairwise(radii)):
+        raise ProcessingError(
+            "outer scans must be given from the widest to the narrowest, and be wider than the region; "
+            f"their radii are {', '.join(f'{r:.4g} mm' for r in radii)}"
+        )
+    return radii[1:]
+
+
 class OutsideProjector:
     """Projects nested outer slices, each without the disc of the next one, onto the rays of a scan.
 
@@ -93,18 +106,12 @@ class OutsideProjector:
     """
 
     def __init__(self, outers: Sequence[Outer], translation_mm: FloatArray, inner_radius_mm: float) -> None:
-        if not outers:
-            raise ProcessingError("a region of interest needs at least one outer scan around it")
-        radii = [*(o.radius_mm for o in outers), inner_radius_mm]
-        if any(b >= a for a, b in pairwise(radii)):
-            raise ProcessingError(
-                "outer scans must be given from the widest to the narrowest, and be wider than the region; "
-                f"their radii are {', '.join(f'{r:.4g} mm' for r in radii)}"
-            )
+        limits = ring_limits(outers, inner_radius_mm)
         if len({o.slice.shape[2] for o in outers}) > 1:
             raise ProcessingError("the outer slices have different numbers of bins; integrate them alike")
-        limits = zip(outers, radii[1:], strict=True)
-        self._rings = [_Ring(outer, inner_mm, translation_mm) for outer, inner_mm in limits]
+        self._rings = [
+            Ring(outer, inner_mm, translation_mm) for outer, inner_mm in zip(outers, limits, strict=True)
+        ]
         self.n_bins = outers[0].slice.shape[2]
 
     def line(self, rotation_deg: float) -> Float32Array:
@@ -115,7 +122,7 @@ class OutsideProjector:
         return total
 
 
-class _Ring:
+class Ring:
     """The ring of one outer slice between two radii."""
 
     def __init__(self, outer: Outer, inner_mm: float, translation_mm: FloatArray) -> None:
@@ -127,26 +134,26 @@ class _Ring:
         inside = np.clip(outer.radius_mm / step_mm - radius_px + 0.5, 0, 1)
         if inner_mm > 0:
             inside *= np.clip(radius_px - inner_mm / step_mm + 0.5, 0, 1)
-        self._image = (outer.slice * (inside * outer.scale)[:, :, np.newaxis]).astype(np.float32)
-        self._counts = inside > 0
-        self._axis_px = outer.axis_px
-        self._reach_px = outer.radius_mm / step_mm + 1
+        self.image = (outer.slice * (inside * outer.scale)[:, :, np.newaxis]).astype(np.float32)
+        self.counts = inside > 0
+        self.axis_px = outer.axis_px
+        self.reach_px = outer.radius_mm / step_mm + 1
         rays_px = translation_mm / step_mm
         first = np.floor(rays_px.min() * NODES_PER_PIXEL) - 2
         last = np.ceil(rays_px.max() * NODES_PER_PIXEL) + 2
-        self._nodes_px = np.arange(first, last + 1) / NODES_PER_PIXEL
+        self.nodes_px = np.arange(first, last + 1) / NODES_PER_PIXEL
         # the projection of pixels has no detail finer than they are: a spline leads to the finer rays
-        spline = CubicSpline(self._nodes_px, np.eye(self._nodes_px.size))
-        self._to_rays = np.ascontiguousarray(spline(rays_px), dtype=np.float32)
+        spline = CubicSpline(self.nodes_px, np.eye(self.nodes_px.size))
+        self.to_rays = np.ascontiguousarray(spline(rays_px), dtype=np.float32)
 
     def line(self, rotation_deg: float) -> Float32Array:
-        nodes = np.zeros((self._nodes_px.size, self._image.shape[2]), np.float32)
+        nodes = np.zeros((self.nodes_px.size, self.image.shape[2]), np.float32)
         theta = np.radians(rotation_deg)
         _project(
-            self._image, self._counts, nodes, self._nodes_px, self._axis_px, self._reach_px,
+            self.image, self.counts, nodes, self.nodes_px, self.axis_px, self.reach_px,
             np.cos(theta), np.sin(theta), 1.0 / NODES_PER_PIXEL,
         )  # fmt: skip
-        return self._to_rays @ nodes
+        return self.to_rays @ nodes
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")

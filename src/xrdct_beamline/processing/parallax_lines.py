@@ -1,0 +1,139 @@
+"""Parallax of a sample in its sinogram: what each line would be if every voxel lay at its mean depth.
+
+A voxel's rings move while the sample turns, and filtered back-projection of what moves leaks: its
+pattern's slope shows in other voxels, the more the larger the sample. Depths and patterns are known
+well enough from the slices of the region and of the scans around it to take that off each line, to
+first order. What is left is the shift by the mean depth, which `parallax` corrects in the slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+from scipy.interpolate import CubicSpline
+
+from xrdct_beamline.domain.errors import ProcessingError
+
+from ._angles import angle_weights
+from ._outside import NODES_PER_PIXEL, Outer, Ring, ring_limits
+
+__all__ = ["ParallaxLines"]
+
+Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
+
+
+class ParallaxLines:
+    """What parallax adds to the lines of a scan, from nested slices of all of the sample.
+
+    Parameters
+    ----------
+    slices:
+        From the widest to the narrowest, which holds the region itself; of each the part outside of
+        the next one counts. Patterns are as reconstructed, each shifted by the mean depth of its voxel.
+    translation_mm:
+        Distance of the rays from the axis.
+    two_theta_deg:
+        Bin centres, equidistant.
+    distance_mm:
+        From the axis to the detector.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[Outer],
+        translation_mm: FloatArray,
+        two_theta_deg: FloatArray,
+        distance_mm: float,
+    ) -> None:
+        if not distance_mm > 0:
+            raise ProcessingError(f"the distance to the detector is {distance_mm:g} mm; it must be positive")
+        if any(s.slice.shape[2] != two_theta_deg.size for s in slices):
+            raise ProcessingError(
+                f"slices of {', '.join(str(s.slice.shape[2]) for s in slices)} bins do not fit "
+                f"{two_theta_deg.size} angles; integrate them alike"
+            )
+        limits = ring_limits(slices, 0.0)
+        self._rings = [
+            _DepthRing(outer, inner_mm, translation_mm)
+            for outer, inner_mm in zip(slices, limits, strict=True)
+        ]
+        # tan of the apparent angle is that of the true one times 1 − depth/distance
+        slope = CubicSpline(two_theta_deg, np.eye(two_theta_deg.size), axis=0).derivative()(two_theta_deg)
+        response = np.degrees(0.5 * np.sin(2.0 * np.radians(two_theta_deg))) / distance_mm
+        self._to_line = np.ascontiguousarray(slope.T * response, dtype=np.float32)
+
+    def line(self, rotation_deg: float) -> Float32Array:
+        """Return what to subtract from one measured line, ``(translation, bin)``."""
+        moment = self._rings[0].line(rotation_deg)
+        for ring in self._rings[1:]:
+            moment += ring.line(rotation_deg)
+        return moment @ self._to_line
+
+
+class _DepthRing(Ring):
+    """The ring of one slice, its values weighed by the depth in mm beyond the mean of the voxel."""
+
+    def __init__(self, outer: Outer, inner_mm: float, translation_mm: FloatArray) -> None:
+        super().__init__(outer, inner_mm, translation_mm)
+        self._step_mm = outer.geometry.step_mm
+        theta = np.radians(np.asarray(outer.geometry.rotation_deg))
+        weight = angle_weights(outer.geometry.rotation_deg)
+        weight /= weight.sum()
+        self._mean_cosine, self._mean_sine = float(weight @ np.cos(theta)), float(weight @ np.sin(theta))
+
+    def line(self, rotation_deg: float) -> Float32Array:
+        nodes = np.zeros((self.nodes_px.size, self.image.shape[2]), np.float32)
+        theta = np.radians(rotation_deg)
+        _project_depth(
+            self.image, self.counts, nodes, self.nodes_px, self.axis_px, self.reach_px,
+            np.cos(theta), np.sin(theta), 1.0 / NODES_PER_PIXEL,
+            self._mean_cosine, self._mean_sine, self._step_mm,
+        )  # fmt: skip
+        return self.to_rays @ nodes
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
+def _project_depth(
+    image: npt.NDArray[Any],
+    counts: npt.NDArray[np.bool_],
+    nodes: Float32Array,
+    nodes_px: FloatArray,
+    axis_px: float,
+    reach_px: float,
+    cosine: float,
+    sine: float,
+    step_px: float,
+    mean_cosine: float,
+    mean_sine: float,
+    step_mm: float,
+) -> None:
+    """As the projection of an outer slice, each point times its depth less that of its mean."""
+    n_y, n_x, n_bins = image.shape
+    for k in prange(nodes_px.size):
+        t = nodes_px[k]
+        half = np.sqrt(max(reach_px * reach_px - t * t, 0.0))
+        n_steps = int(2 * half / step_px) + 1
+        for i in range(n_steps):
+            depth = (i - 0.5 * (n_steps - 1)) * step_px
+            x, y = t * cosine - depth * sine, t * sine + depth * cosine
+            column, row = axis_px + x, axis_px - y
+            if row < 0 or column < 0 or row >= n_y - 1 or column >= n_x - 1:
+                continue
+            r, c = int(row), int(column)
+            if not (counts[r, c] or counts[r, c + 1] or counts[r + 1, c] or counts[r + 1, c + 1]):
+                continue
+            weight = (depth - (y * mean_cosine - x * mean_sine)) * step_mm * step_px
+            v, u = row - r, column - c
+            a = np.float32((1 - v) * (1 - u) * weight)
+            b = np.float32((1 - v) * u * weight)
+            d = np.float32(v * (1 - u) * weight)
+            e = np.float32(v * u * weight)
+            for m in range(n_bins):
+                nodes[k, m] += (a * image[r, c, m] + b * image[r, c + 1, m]) + (
+                    d * image[r + 1, c, m] + e * image[r + 1, c + 1, m]
+                )
