@@ -159,6 +159,17 @@ def test_without_outer_scans_a_region_goes_on_uncorrected_and_says_so(
     assert "what lies outside of the region stays in its slice" in caplog.text
 
 
+def test_a_folder_that_cannot_be_looked_through_does_not_cost_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder()
+    source = Processed(recorder)
+    source.find = lambda run: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    measure(recorder, source, [Role.ROI])
+    assert recorder.states[Role.ROI].is_complete
+    assert "could not be looked for" in caplog.text
+
+
 @pytest.mark.parametrize("trouble", ["other bins", "unreadable"])
 def test_an_outer_scan_that_cannot_be_used_is_told_once(
     trouble: str, measured: Recorder, caplog: pytest.LogCaptureFixture

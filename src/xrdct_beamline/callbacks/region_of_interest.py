@@ -73,7 +73,11 @@ class RegionOfInterest:
         """Return a run that names the scans by which it will be corrected."""
         if self._source is None or run.role not in SURROUNDED:
             return run
-        found = tuple(self._source.find(run))
+        try:
+            found = tuple(self._source.find(run))
+        except Exception:  # what lies in a folder must not cost the run
+            logger.exception("run %s: its outer scans could not be looked for", run.uid[:8])
+            found = ()
         if not found and run.role == Role.ROI:
             logger.warning(
                 "run %s: no broad or coarse scan of its sample was processed before; "

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.errors import DataError, XrdctError
 from xrdct_beamline.domain.scan import ScanGeometry
 
 __all__ = ["FinishedScan", "MeasuredSinogram", "finished_scans", "read_measured", "write_figures"]
@@ -60,7 +60,7 @@ def finished_scans(folder: Path) -> list[FinishedScan]:
             with h5py.File(path, "r", locking=False) as file:
                 if file["entry/finished"][()]:
                     found.append(_finished(path, file["entry"]))
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, XrdctError) as error:
             logger.info("%s is not among the outer scans: %s", path, error)
     return found
 
