@@ -128,6 +128,11 @@ class TriggerSuite:
     def test_outputs_are_low_at_the_end_of_the_process(self, rig: Rig) -> None:
         rig.line.busy.set(1).wait(PATIENCE_S)
         _make_safe(weakref.ref(rig.line))
+        assert rig.line.busy.get() == 1  # another process's: this one has only looked
+        rig.line.own()
+        soon(lambda: all_low(rig))
+        rig.line.busy.set(1).wait(PATIENCE_S)
+        _make_safe(weakref.ref(rig.line))
         soon(lambda: all_low(rig))
 
     def test_outputs_that_somebody_left_high_drop_at_staging(self, rig: Rig) -> None:

@@ -94,6 +94,7 @@ def test_outputs_are_safe_at_the_end(line: TriggerLine, end: object) -> None:
 
 
 def test_outputs_are_safe_at_the_end_of_the_process(line: TriggerLine) -> None:
+    line.own()
     line.busy.put(1)
     _make_safe(weakref.ref(line))
     assert outputs(line) == (0, 0, 0)

@@ -46,9 +46,9 @@ class TriggerLine(Device):
     ``trigger`` arms, raises READY once armed, and is done when the level has been high for the debounce
     time; the event's keys then hold the edge's own time. ``set("released")`` disarms and is done once
     the level has been low since. READY, BUSY and DONE are low after `stop`, `stage`, `unstage` and at the
-    end of the process; after a kill it is for the server's watchdog to see to that. A plan stages the
-    line, so that a halt, too, ends in `unstage`; the RunEngine's ``stop(success=True)`` for a pause
-    leaves it waiting, or a pause of the operator would lose the cell's.
+    end of the process that had the line in hand (`own`); after a kill it is for the server's watchdog to
+    see to that. A plan stages the line, so that a halt, too, ends in `unstage`; the RunEngine's
+    ``stop(success=True)`` for a pause leaves it waiting, or a pause of the operator would lose the cell's.
 
     Parameters
     ----------
@@ -80,6 +80,7 @@ class TriggerLine(Device):
         self._lock = threading.RLock()
         self._timers: list[threading.Timer] = []
         self._armed_s = self._doubted_s = 0.0
+        self.is_owned = False  # whether this process has the line in hand
         self._owes_low = False  # READY could not be dropped, its server being away
         super().__init__(prefix, name=name, **kwargs)
         digital = replace(self.settings, low_V=DIGITAL_LOW, high_V=DIGITAL_HIGH)
@@ -102,6 +103,16 @@ class TriggerLine(Device):
         """Where the state machine is."""
         return self._logic.state
 
+    def own(self) -> None:
+        """Drop outputs that a killed session has left high, and from now on at the end of this process.
+
+        A program that only looks at the line must not do so: another may be measuring.
+        """
+        self.is_owned = True
+        for output in (self.ready, self.busy, self.done):
+            if output.connected and output.get():
+                output.put(LOW, wait=False)
+
     # -- verbs ---------------------------------------------------------------------------------
 
     def trigger(self) -> DeviceStatus:
@@ -111,6 +122,7 @@ class TriggerLine(Device):
                 return self._status
             self._armed_s = time.monotonic()
             self._logic.arm(self._armed_s)
+            self.is_owned = True
             status = DeviceStatus(self, call_stop_on_failure=False)
             try:
                 self.ready.put(HIGH, wait=False)  # within the lock: a failure must not be overtaken by it
@@ -132,9 +144,7 @@ class TriggerLine(Device):
 
     def stage(self) -> list[object]:
         """Bring the outputs to their safe level: whoever used the line before may have been killed."""
-        for output in (self.ready, self.busy, self.done):
-            if output.connected and output.get():
-                output.put(LOW, wait=False)
+        self.own()
         return super().stage()
 
     def stop(self, *, success: bool = False) -> None:
@@ -274,5 +284,5 @@ class TriggerLine(Device):
 def _make_safe(reference: weakref.ref[TriggerLine]) -> None:
     """Bring the outputs to their safe level at the end of the process."""
     line = reference()
-    if line is not None:
+    if line is not None and line.is_owned:
         line.stop()

@@ -55,7 +55,7 @@ class Heartbeat:
         limit_s = float(self._watchdog.limit_s.get())
         if 0 < limit_s < BEATS_PER_WATCH * self._period_s:
             raise ConfigurationError(
-                f"heartbeat_s of the trigger is {self._period_s:g} s and {self._watchdog.limit_s.pvname} is "
+                f"heartbeat_s of the trigger is {self._period_s:g} s and {self._watchdog.prefix}WATCHDOG is "
                 f"{limit_s:g} s; one late heartbeat would close the shutter, use {limit_s / 5:g} s"
             )
         self._beat()

@@ -77,9 +77,9 @@ def _check_process_variables(configuration: Configuration, timeout_s: float | No
     from xrdct_beamline.devices.beamline import build_beamline
     from xrdct_beamline.devices.connection import wait_for_connections
 
-    beamline = build_beamline(configuration.beamline.prefix, configuration.devices)
     wait_s = configuration.beamline.connection_timeout_s if timeout_s is None else timeout_s
     try:
+        beamline = build_beamline(configuration.beamline.prefix, configuration.devices)
         wait_for_connections(beamline.devices, timeout_s=wait_s)
     except XrdctError as error:
         return Finding("process variables", False, str(error))

@@ -229,6 +229,7 @@ class Session:
 
     def _start_heartbeat(self) -> None:
         """Have the lines dropped and the shutter closed by their server, should this process vanish."""
+        self.beamline.trigger.own()
         settings, connection = self.configuration.devices, self.configuration.beamline
         if not settings.trigger_settings.has_watchdog:
             return

@@ -11,6 +11,7 @@ import pytest
 from caproto import AlarmSeverity
 
 from xrdct_beamline.sim.beamline_state import BeamlineState, Exposure, Monitors
+from xrdct_beamline.sim.cell_sequence import parse_sequence
 from xrdct_beamline.sim.electrochemistry import Cell, CellProgramme
 from xrdct_beamline.sim.iocs.beam import Beam
 from xrdct_beamline.sim.iocs.controls import Controls
@@ -139,6 +140,29 @@ def test_binary_input_follows_the_level() -> None:
         assert bench.line.level.value == pytest.approx(3.3, abs=0.1)
         await bench.faults.mode.write("Stuck low")
         await shown(lambda: bench.line.input.value == "Low")
+
+    run(scenario)
+
+
+def test_gateway_and_line_follow_a_sequence() -> None:
+    text = "capacity 1 mAh\nstart x 0.3\nrepeat 2\ndischarge 0.5 mA for 10 min\npause 5 V until done\nend"
+
+    async def scenario(bench: Bench) -> None:
+        bench.cell.programme = parse_sequence(text)
+        await bench.controls.time_scale.write(10.0)
+        await bench.controls.cell_run.write("Run")
+        bench.now_s += 30.0
+        await shown(lambda: bench.potentiostat.step.value == "discharge")
+        await shown(lambda: bench.potentiostat.capacity.value == pytest.approx(0.5 / 12))
+        assert bench.potentiostat.current.value == pytest.approx(-0.5, abs=1e-4)
+        bench.now_s += 31.0
+        await shown(lambda: bench.potentiostat.step.value == "pause")
+        await shown(lambda: bench.line.level.value > 4.9)
+        await bench.line.done.write("High")
+        bench.now_s += 1.0
+        await shown(lambda: bench.potentiostat.step.value == "discharge")
+        await shown(lambda: bench.line.level.value < 0.1)
+        assert bench.potentiostat.capacity.value > 1 / 12
 
     run(scenario)
 
