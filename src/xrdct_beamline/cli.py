@@ -227,7 +227,10 @@ def _resume(options: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    with Session(configuration, say) as session, ended_on_interrupt(session.RE):
+    with (
+        Session(configuration, say, needs_calibration=False) as session,
+        ended_on_interrupt(session.RE),
+    ):
         plan = session.resume(options.uid, find_axis=options.find_axis, limit_mm=options.limit_mm)
         session.RE(plan)
         left = find_unfinished(configuration, options.uid)

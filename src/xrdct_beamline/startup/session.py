@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from bluesky import RunEngine
 from bluesky.utils import MsgGenerator, RunEngineInterrupted
@@ -35,6 +36,9 @@ from .pauses import PauseScans
 from .registration import Fiducial
 from .resume import resume, run_cut_short
 
+if TYPE_CHECKING:
+    from xrdct_beamline.domain.detector import DetectorGeometry
+
 __all__ = ["Session", "ended_on_interrupt"]
 
 logger = logging.getLogger(__name__)
@@ -52,6 +56,9 @@ class Session:
         Which beamline, where its data go, how it is calibrated.
     say:
         Takes one line of text for the person at the console.
+    needs_calibration:
+        Whether the calibration is read now; who resumes a slice takes that of its first run, and saves
+        the seconds that its libraries take to load.
 
     Raises
     ------
@@ -63,9 +70,16 @@ class Session:
         If process variables do not answer; each is named.
     """
 
-    def __init__(self, configuration: Configuration, say: Callable[[str], None] = logger.info) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        say: Callable[[str], None] = logger.info,
+        *,
+        needs_calibration: bool = True,
+    ) -> None:
         self.configuration = configuration
-        self.calibration = configuration.calibration.load()
+        if needs_calibration:
+            self.calibration  # noqa: B018  a mistake in it is told before anything connects
         paths = configuration.paths
         for folder in (paths.data, paths.raw, paths.processed):
             _make_writable(folder)
@@ -144,8 +158,13 @@ class Session:
     @property
     def n_pixels(self) -> int:
         """Of a frame."""
-        rows, columns = self.calibration.shape
-        return int(rows * columns)
+        camera = self.beamline.detector.cam
+        return int(camera.rows.get() * camera.columns.get())
+
+    @cached_property
+    def calibration(self) -> DetectorGeometry:
+        """The detector's geometry as configured."""
+        return self.configuration.calibration.load()
 
     def operando(
         self,
