@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _finegan.figures import draw
-from _finegan.run import Experiment, add_systematic, run_degraded, run_operando
+from _finegan.run import FLUXES, Experiment, add_systematic, run_degraded, run_operando
 from _finegan.sample import ALTERED, degraded_plan, full_plan, quick_plan
 from _finegan.systematic import VARIANTS
 from _finegan.tables import as_json, as_markdown
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace, say) -> None:  # type: ignore[no-untyped-d
     photons = 0.01 * options.photons_per_s
     plan = quick_plan(photons) if options.quick else full_plan(photons)
     last = len(plan.lithium) if options.pauses is None else min(options.pauses, len(plan.lithium))
-    curve_at = None if options.no_curve or options.quick else last
+    curve_at = None if options.no_curve else last
 
     def write(experiment: Experiment) -> None:
         text = json.dumps(as_json(experiment), indent=1, default=float)
@@ -81,6 +81,7 @@ def _run(options: argparse.Namespace, say) -> None:  # type: ignore[no-untyped-d
         say=say,
         done=write,
         curve_at=curve_at,
+        fluxes=(options.photons_per_s,) if options.quick else FLUXES,
     )
     say("systematic errors of wrong structures")
     add_systematic(experiment, sample, list(VARIANTS)[:: 6 if options.quick else 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "VoxelErrors",
     "classes_of",
     "cramer_rao",
+    "gradients",
     "particle_gradient",
     "phases_of",
     "shell_rows",
@@ -174,14 +176,17 @@ def shells_of(reduced: Reduced, truth: SliceTruth) -> tuple[Labels, Labels, dict
 
 def shell_rows(
     quantified: Quantified,
-    a_A: FloatArray,
+    own: Sequence[FloatArray],
     regions: Labels,
     labels: Labels,
     truth: SliceTruth,
     step_um: float,
-    counts: FloatArray,
 ) -> list[ShellRow]:
-    """Compare the shells of the particles of interest with what was planted there."""
+    """Compare the shells of the particles of interest with what was planted there.
+
+    ``own`` are lattice parameters, their esds and the counts in 111, as `reduce.quantify` gives them.
+    """
+    a_A, a_esd_A, counts = own
     depth = region_depths(regions, labels) * step_um
     rows = []
     for index, label in enumerate(quantified.label):
@@ -201,7 +206,7 @@ def shell_rows(
                 esd=found_esd,
                 planted=dict(zip(("spinel", "LiMnO2", "Li2MnO3"), planted.tolist(), strict=True)),
                 a_A=float(a_A[index]),
-                a_esd_A=float(quantified.maps.a_esd_A[SPINEL][index]),
+                a_esd_A=float(a_esd_A[index]),
                 a_planted_A=float(np.nansum(weight * truth.a_A[mask]) / weight.sum()),
             )
         )
@@ -243,6 +248,15 @@ def classes_of(reduced: Reduced, limits_A: tuple[float, float]) -> Labels:
     number = 1 + np.searchsorted(limits_A, medians)
     classes[labels > 0] = number[labels[labels > 0]]
     return classes
+
+
+def gradients(rows: list[ShellRow], quantified: Quantified) -> dict[int, tuple[Gradient, float]]:
+    """Return found and planted gradients of the particles of which two shells have a lattice parameter."""
+    found = {}
+    for number, name in PARTICLES.items():
+        if sum(row.particle == name and np.isfinite(row.a_A) for row in rows) >= 2:
+            found[number] = particle_gradient(rows, quantified, number)
+    return found
 
 
 def particle_gradient(rows: list[ShellRow], quantified: Quantified, particle: int) -> tuple[Gradient, float]:

@@ -39,7 +39,7 @@ def draw(experiment: Experiment, folder: Path) -> list[Path]:
         figures["figure-5"] = _shells(experiment.pauses)
     if experiment.degraded is not None:
         figures["figure-6"] = _degraded(experiment)
-    if experiment.flux:
+    if len(experiment.flux) > 1:
         figures["flux"] = _flux(experiment)
     written = []
     for name, figure in figures.items():
@@ -209,6 +209,7 @@ def _flux(experiment: Experiment) -> Figure:
     flux = [p.photons_s for p in experiment.flux]
     ax.loglog(flux, [1e3 * p.errors.rms_A for p in experiment.flux], "o-", label="rms error")
     ax.loglog(flux, [1e3 * p.errors.median_A for p in experiment.flux], "s-", label="median error")
+    ax.loglog(flux, [1e3 * p.noise_rms_A for p in experiment.flux], "^-", label="rms scatter from counting")
     ax.loglog(flux, [1e3 * p.errors.bound_A for p in experiment.flux], "k--", label="Cramér-Rao bound")
     ax.axvline(2e11, color="0.6", lw=0.8, ls=":")
     ax.set_xlabel("photons per s on the sample, 10 ms")

@@ -242,11 +242,11 @@ def quantify(
     *,
     two_spinels: bool,
     blur_px: float | None = None,
-) -> tuple[Quantified, FloatArray, FloatArray]:
+) -> tuple[Quantified, FloatArray, FloatArray, FloatArray]:
     """Refine the patterns of regions.
 
-    Also returned are their lattice parameters, freed of the parallax, and the counts in 111 that each
-    is worth.
+    Also returned are their lattice parameters, freed of the parallax, with esds, and the counts in 111
+    that each is worth.
     """
     scan = reduced.scan
     patterns = region_patterns(
@@ -262,9 +262,23 @@ def quantify(
     found = mass_fractions(patterns, model)
     depth_mm = scan.geometry.step_mm * parallax.mean_depth_px(scan.geometry.rotation_deg, field_of(scan))
     mean_mm = np.array([depth_mm[labels == k].mean() for k in patterns.label])
-    a_A = parallax.correct_map(found.maps.a_A[SPINEL], mean_mm, sample.distance_mm, _TYPICAL_DEG)
+    found_A, esd_A = mean_lattice(found)
+    a_A = parallax.correct_map(found_A, mean_mm, sample.distance_mm, _TYPICAL_DEG)
     sigma = patterns.sigma if patterns.sigma is not None else np.ones_like(patterns.intensity)
-    return found, a_A, net_counts(found, sigma, model)
+    return found, a_A, esd_A, net_counts(found, sigma, model)
+
+
+def mean_lattice(quantified: Quantified) -> tuple[FloatArray, FloatArray]:
+    """Return the lattice parameter of the spinel and its esd; of two spinels the mean by mass."""
+    maps = quantified.maps
+    names = [name for name in (SPINEL, SECOND) if name in maps.names]
+    a_A, esd_A = (np.stack([values[n] for n in names]) for values in (maps.a_A, maps.a_esd_A))
+    share = np.stack([maps.mass_fraction[n] for n in names]) * np.isfinite(a_A)
+    total = share.sum(axis=0)
+    share = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    mean = np.sum(share * np.nan_to_num(a_A), axis=0)
+    esd = np.sqrt(np.sum((share * np.nan_to_num(esd_A)) ** 2, axis=0))
+    return np.where(total > 0, mean, np.nan), np.where(total > 0, esd, np.nan)
 
 
 def net_counts(quantified: Quantified, sigma: FloatArray, model: PatternModel) -> FloatArray:
@@ -272,7 +286,9 @@ def net_counts(quantified: Quantified, sigma: FloatArray, model: PatternModel) -
 
     ``sigma`` is that of the regions' patterns, ``(region, bin)``.
     """
-    a_A, scale = quantified.maps.a_A[SPINEL], quantified.maps.scale[SPINEL]
+    maps = quantified.maps
+    scale = maps.scale[SPINEL] + (maps.scale[SECOND] if SECOND in maps.names else 0.0)
+    a_A = mean_lattice(quantified)[0]
     counts = np.zeros(scale.shape)
     for k in np.flatnonzero(np.isfinite(a_A)):
         first = 2.0 * np.degrees(np.arcsin(0.5 * model.wavelength_A * np.sqrt(3.0) / a_A[k]))

@@ -17,7 +17,7 @@ from . import assess, reduce
 from .sample import Plan, Sample
 from .systematic import VARIANTS, SystematicRow, systematic_rows
 
-__all__ = ["Experiment", "FluxPoint", "Pause", "flux_curve", "run_degraded", "run_operando"]
+__all__ = ["FLUXES", "Experiment", "FluxPoint", "Pause", "flux_curve", "run_degraded", "run_operando"]
 
 FloatArray = npt.NDArray[np.float64]
 Say = Callable[[str], None]
@@ -52,10 +52,16 @@ class Pause:
 
 @dataclass(frozen=True)
 class FluxPoint:
-    """Errors at a flux."""
+    """Errors at a flux, and the part of them that counting makes.
+
+    ``noise_rms_A`` is what the lattice parameter scatters about that of the slice without noise;
+    ``noise_ratio`` is the scatter over the Cramér-Rao bound, rms.
+    """
 
     photons_s: float
     errors: assess.VoxelErrors
+    noise_rms_A: float
+    noise_ratio: float
 
 
 @dataclass(eq=False)
@@ -103,6 +109,7 @@ def run_operando(
     say: Say = lambda _text: None,
     done: Callable[[Experiment], None] = lambda _experiment: None,
     curve_at: int | None = None,
+    fluxes: Sequence[float] = FLUXES,
 ) -> tuple[Experiment, Sample]:
     """Measure and reduce the pauses; ``done`` is told of each.
 
@@ -130,7 +137,7 @@ def run_operando(
         )
         done(experiment)
         if number == curve_at:
-            experiment.flux = flux_curve(sample, instrument, lithium, reduced, slice_, tell)
+            experiment.flux = flux_curve(sample, instrument, lithium, reduced, slice_, tell, fluxes)
             done(experiment)
         del reduced, slice_
     return experiment, sample
@@ -153,8 +160,8 @@ def _pause(
     truth = sample.truth(lithium)
     labels, regions = marked
     two = _in_first_gap(lithium)
-    found, a_A, counts = reduce.quantify(sample, instrument, reduced, regions, two_spinels=two)
-    rows = assess.shell_rows(found, a_A, regions, labels, truth, 1e3 * sample.plan.roi.step_mm, counts)
+    found, *own = reduce.quantify(sample, instrument, reduced, regions, two_spinels=two)
+    rows = assess.shell_rows(found, own, regions, labels, truth, 1e3 * sample.plan.roi.step_mm)
     bound = assess.cramer_rao(reduce.voxel_model(sample, instrument), reduced)
     esd = reduced.maps.a_esd_A[reduce.SPINEL]
     return Pause(
@@ -169,7 +176,7 @@ def _pause(
         single=assess.voxel_errors(reduced, truth, bound),
         double=assess.voxel_errors(reduced, truth, bound, single=False),
         shells=rows,
-        gradients={k: assess.particle_gradient(rows, found, k) for k in assess.PARTICLES},
+        gradients=assess.gradients(rows, found),
         statuses=assess.statuses(reduced),
         verdicts=reduced.verdicts,
         seconds=0.0,
@@ -188,6 +195,7 @@ def flux_curve(
     reduced: reduce.Reduced,
     noisy: npt.NDArray[np.float32],
     say: Say,
+    fluxes: Sequence[float] = FLUXES,
 ) -> list[FluxPoint]:
     """Return errors over flux: the noise of one slice, scaled; its mean is the slice without noise."""
     _, clean = reduce.reduce_pause(
@@ -200,14 +208,31 @@ def flux_curve(
     inside[reduced.inside] = chosen
     mean, noise = clean[inside], noisy[inside] - clean[inside]
     del clean
+
+    def fit(share: float) -> reduce.Reduced:
+        sigma = reduced.sigma_of_slice * max(share, 1e-3)
+        patterns = mean + np.float32(share) * noise
+        return reduce.fit_voxels(sample, instrument, reduced, inside, patterns, sigma)
+
+    limit = fit(0.0)
+    single = truth.single_phase[inside]
     points = []
-    for flux in FLUXES:
-        share = np.sqrt(2e11 / flux * sample.plan.photons / 2e9)
-        sigma = reduced.sigma_of_slice * share
-        part = reduce.fit_voxels(sample, instrument, reduced, inside, mean + np.float32(share) * noise, sigma)
-        errors = assess.voxel_errors(part, truth, assess.cramer_rao(model, part))
+    for flux in fluxes:
+        part = fit(float(np.sqrt(100.0 * sample.plan.photons / flux)))
+        bound = assess.cramer_rao(model, part)
+        errors = assess.voxel_errors(part, truth, bound)
+        scatter = (part.a_A - limit.a_A)[single]
+        least = bound.at(limit.a_A, part.maps.scale[reduce.SPINEL])[single]
+        known = np.isfinite(scatter)
+        points.append(
+            FluxPoint(
+                flux,
+                errors,
+                float(np.sqrt(np.mean(scatter[known] ** 2))),
+                float(np.sqrt(np.mean((scatter[known] / least[known]) ** 2))),
+            )
+        )
         say(f"{flux:.0e} photons/s, median {1e3 * errors.median_A:.2f} mÅ")
-        points.append(FluxPoint(flux, errors))
     return points
 
 
@@ -226,7 +251,7 @@ def run_degraded(plan: Plan, seed: int, say: Say = lambda _text: None) -> Degrad
     limits = (8.10, 8.165)
     a_A = reduced.map_of(reduced.a_A)
     classes = assess.classes_of(reduced, limits)
-    found, _, _ = reduce.quantify(sample, instrument, reduced, classes, two_spinels=False)
+    found, *_ = reduce.quantify(sample, instrument, reduced, classes, two_spinels=False)
     rows = [assess.phases_of(found, k) for k in range(len(found.label))]
     names = ("spinel", "LiMnO2", "Li2MnO3")
     planted = [100.0 * truth.mass_fractions(classes == k) for k in found.label]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .assess import PARTICLES, VoxelErrors
-from .run import Experiment, Pause
+from .run import Experiment, FluxPoint, Pause
 
 __all__ = ["as_json", "as_markdown"]
 
@@ -19,10 +19,15 @@ def as_json(experiment: Experiment) -> dict[str, Any]:
         "profile_rwp": experiment.instrument.rwp,
         "zero_deg": experiment.instrument.zero_deg,
         "pauses": [_pause(p) for p in experiment.pauses],
-        "flux": [{"photons_s": p.photons_s, **p.errors.row()} for p in experiment.flux],
+        "flux": [_flux_point(p) for p in experiment.flux],
         "systematic": [row.row() for row in experiment.systematic],
         "degraded": None if experiment.degraded is None else experiment.degraded.row(),
     }
+
+
+def _flux_point(point: FluxPoint) -> dict[str, float]:
+    own = {"photons_s": point.photons_s, "noise_rms_A": point.noise_rms_A, "noise_ratio": point.noise_ratio}
+    return {**own, **point.errors.row()}
 
 
 def _pause(pause: Pause) -> dict[str, Any]:
@@ -112,11 +117,15 @@ def _gradient_table(experiment: Experiment) -> Iterator[str]:
 
 
 def _flux_table(experiment: Experiment) -> Iterator[str]:
-    yield "Error against flux, mÅ.\n"
-    yield "| photons/s | n | median | 95 % | mean | Cramér-Rao, rms | rms error / bound |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "Error against flux, mÅ; scatter is the part that counting makes.\n"
+    yield (
+        "| photons/s | n | median | 95 % | mean | Cramér-Rao, rms | rms error / bound | scatter, rms | "
+        "scatter / bound |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
     for point in experiment.flux:
-        yield f"| {point.photons_s:.0e} | {_error_cells(point.errors)} |"
+        scatter = f"{1e3 * point.noise_rms_A:.3f} | {point.noise_ratio:.2f}"
+        yield f"| {point.photons_s:.0e} | {_error_cells(point.errors)} | {scatter} |"
 
 
 def _degraded_table(experiment: Experiment) -> Iterator[str]:

@@ -43,6 +43,12 @@ def test_lattice_parameters_of_single_voxels_are_found(table):
         assert pause["statuses"]["failed"] == 0
 
 
+def test_counting_noise_reaches_lattice_parameters_as_the_bound_says(table):
+    (point,) = table["flux"]
+    assert point["n"] > 1500
+    assert 0.85 < point["noise_ratio"] < 1.2
+
+
 def test_mass_fractions_of_shells_are_found(table):
     for pause in table["pauses"]:
         assert len(pause["shells"]) == 8
