@@ -33,7 +33,7 @@ from xrdct_beamline.services.replay import replay
 from xrdct_beamline.startup.configuration import Configuration, load_configuration
 from xrdct_beamline.startup.live import live_settings
 from xrdct_beamline.startup.processes import ChildProcess, epics_environment, free_port
-from xrdct_beamline.storage.journal import read_journal
+from xrdct_beamline.storage.journal import JournalFollower, read_journal
 from xrdct_beamline.storage.nexus_reader import read_processed, read_summary
 
 SESSION = """
@@ -147,52 +147,63 @@ def _start(configuration: Configuration, arguments: Sequence[str]) -> subprocess
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
+class _Watch:
+    """The accepted lines so far, read as the journal grows: reading it whole would slow down the scan."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._follower = JournalFollower(configuration.paths.journal)
+        self._has_begun = False
+        self.lines: list[dict[str, Any]] = []
+
+    def look(self) -> None:
+        """Take what has been written since the last look."""
+        for name, doc in self._follower.poll():
+            self._has_begun = self._has_begun or name == "descriptor"  # just before the first line
+            if name == "event" and doc["data"].get("line_verdict") == "accepted":
+                self.lines.append(doc["data"])
+
+    def wait_for(self, n_lines: int, session: subprocess.Popen[bytes]) -> None:
+        """Wait until so many lines are there, or the first one is about to begin."""
+        deadline = time.monotonic() + START_S + LINE_S
+        while len(self.lines) < n_lines or not self._has_begun:
+            has_ended = session.poll() is not None
+            self.look()
+            if has_ended and len(self.lines) < n_lines:
+                raise SystemExit(f"the session ended early; see {self._configuration.paths.data}/session.log")
+            if time.monotonic() > deadline:
+                raise SystemExit(f"no line for {START_S + LINE_S:g} s; see {self._configuration.paths.data}")
+            time.sleep(0.01)
+
+
 def _kill_and_resume(configuration: Configuration, options: argparse.Namespace) -> list[Kill]:
     rng = random.Random(options.seed)
     targets = sorted(rng.sample(range(options.lines - 1), options.count))
     kills: list[Kill] = []
-    session = _start(configuration, [])
+    watch, session = _Watch(configuration), _start(configuration, [])
     for target in targets:
-        done = _wait_for_lines(configuration, session, target)
-        line_s = _duration_s(done[-1]) if done else 1.0
+        watch.wait_for(target, session)
+        line_s = _duration_s(watch.lines[-1]) if watch.lines else 1.0
         time.sleep(rng.uniform(0.05, 0.9) * line_s)
         session.send_signal(signal.SIGKILL)
         killed_s = time.time()
         session.wait()
-        done = _line_events(configuration)
+        watch.look()
+        n_done = len(watch.lines)
+        last_s = watch.lines[-1]["line_ended_s"] if watch.lines else killed_s
         session = _start(configuration, ["resume", "last"])
-        following = _wait_for_lines(configuration, session, len(done) + 1)[len(done)]
-        last_s = done[-1]["line_ended_s"] if done else killed_s
+        watch.wait_for(n_done + 1, session)
         kill = Kill(
             line=target,
             in_line_s=max(0.0, killed_s - last_s),
-            start_up_s=following["line_started_s"] - killed_s,
+            start_up_s=watch.lines[n_done]["line_started_s"] - killed_s,
         )
-        print(f"killed after {len(done)} lines, {kill.in_line_s:.2f} s into the next; "
+        print(f"killed after {n_done} lines, {kill.in_line_s:.2f} s into the next; "
               f"going on {kill.start_up_s:.2f} s later", flush=True)  # fmt: skip
         kills.append(kill)
     if session.wait(LINE_S * options.lines):
         raise SystemExit(f"the last resume failed; see {configuration.paths.data}/session.log")
     return kills
-
-
-def _wait_for_lines(
-    configuration: Configuration, session: subprocess.Popen[bytes], n_lines: int
-) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + START_S + LINE_S
-    while len(done := _line_events(configuration)) < n_lines or not _has_begun(configuration):
-        if session.poll() is not None and len(_line_events(configuration)) < n_lines:
-            raise SystemExit(f"the session ended early; see {configuration.paths.data}/session.log")
-        if time.monotonic() > deadline:
-            raise SystemExit(f"no line for {START_S + LINE_S:g} s; see {configuration.paths.data}")
-        time.sleep(0.01)
-    return done
-
-
-def _has_begun(configuration: Configuration) -> bool:
-    """Whether the run's streams are described, which is just before its first line."""
-    journal = configuration.paths.journal
-    return journal.exists() and any(name == "descriptor" for name, _ in read_journal(journal))
 
 
 def _line_events(configuration: Configuration) -> list[dict[str, Any]]:
@@ -216,6 +227,7 @@ def _costs(kills: Sequence[Kill], whole: Sequence[dict[str, Any]]) -> dict[str, 
     line_s = statistics.median(np.diff(starts))
     return {
         "line_s": round(float(line_s), 3),
+        "line_s_max": round(float(np.diff(starts).max()), 3),
         "lost_in_line_s_max": round(max(kill.in_line_s for kill in kills), 3),
         "start_up_s_median": round(statistics.median(kill.start_up_s for kill in kills), 2),
         "start_up_s_max": round(max(kill.start_up_s for kill in kills), 2),
