@@ -40,7 +40,7 @@ def _add_squares(kit: Any, patterns: Any, theta: Any, fitted: Any, sums: Any) ->
     model = np.empty(n_bins, np.float32)
     square, leverage = np.empty(n_bins), np.empty(n_bins)
     matrix, factor, inverse = np.empty((n_par, n_par)), np.zeros((n_par, n_par)), np.empty((n_par, n_par))
-    free, column = np.empty(n_par, np.bool_), np.empty(n_par)
+    free = np.empty(n_par, np.bool_)
     for v in range(patterns.shape[0]):
         if not fitted[v]:
             continue
@@ -57,7 +57,7 @@ def _add_squares(kit: Any, patterns: Any, theta: Any, fitted: Any, sums: Any) ->
             free[i] = matrix[i, i] > 0
         if not factorise(matrix, free, factor):
             continue
-        covariance(factor, free, column, inverse)
+        covariance(factor, free, matrix, inverse)
         mean, n = 0.0, 0
         for b in range(n_bins):
             square[b] = (patterns[v, b] - model[b]) ** 2 if good[b] else 0.0

@@ -75,8 +75,9 @@ def _width_weights(width: float, n: int, step: float, weight: Any, slope: Any) -
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _hermite(rows: Any, r: int, s: int, c: Any, scale: Any, p: Any, d: Any) -> None:
     """Set ``p`` to the pattern between two nodes and ``d`` to its derivative times the scale."""
-    c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
-    e0, e1, e2, e3 = c[4] * scale, c[5] * scale, c[6] * scale, c[7] * scale
+    c0, c1, c2, c3 = np.float32(c[0]), np.float32(c[1]), np.float32(c[2]), np.float32(c[3])
+    e0, e1 = np.float32(c[4] * scale), np.float32(c[5] * scale)
+    e2, e3 = np.float32(c[6] * scale), np.float32(c[7] * scale)
     for b in range(p.size):
         v0, v1, v2, v3 = rows[r, b], rows[r + 1, b], rows[s, b], rows[s + 1, b]
         p[b] = c0 * v0 + c1 * v1 + c2 * v2 + c3 * v3
@@ -88,9 +89,10 @@ def _add_hermite(
     rows: Any, r: int, s: int, c: Any, scale: Any, weight: Any, slope: Any, p: Any, d: Any, w: Any
 ) -> None:
     """Add one node of the width to the pattern and to its derivatives by a and by the width."""
-    c0, c1, c2, c3 = c[0], c[1], c[2], c[3]
-    e0, e1, e2, e3 = c[4] * scale, c[5] * scale, c[6] * scale, c[7] * scale
-    slope *= scale
+    c0, c1, c2, c3 = np.float32(c[0]), np.float32(c[1]), np.float32(c[2]), np.float32(c[3])
+    e0, e1 = np.float32(c[4] * scale), np.float32(c[5] * scale)
+    e2, e3 = np.float32(c[6] * scale), np.float32(c[7] * scale)
+    weight, slope = np.float32(weight), np.float32(slope * scale)
     for b in range(p.size):
         v0, v1, v2, v3 = rows[r, b], rows[r + 1, b], rows[s, b], rows[s + 1, b]
         value = c0 * v0 + c1 * v1 + c2 * v2 + c3 * v3
@@ -102,7 +104,7 @@ def _add_hermite(
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _add_row(rows: Any, r: int, scale: Any, weight: Any, slope: Any, p: Any, w: Any) -> None:
     """Add one node of the width of a phase whose cell is held."""
-    slope *= scale
+    weight, slope = np.float32(weight), np.float32(slope * scale)
     for b in range(p.size):
         p[b] += weight * rows[r, b]
         w[b] += slope * rows[r, b]
@@ -128,7 +130,7 @@ def hermite_weights(position: float, step: float, n: int, c: Any) -> int:
 def _tabulated(kit: Any, k: int, theta: Any, rows: Any, c: Any, weight: Any, slope: Any, node: int) -> None:
     """Fill the rows of a phase that is tabulated over a, or held."""
     n_back, n_width = kit.chebyshev.shape[0], kit.n_width
-    scale = np.float32(theta[n_back + k])
+    scale = theta[n_back + k]
     p = rows[n_back + k]
     w = rows[rows.shape[0] - 1]
     first = kit.first_row[k]
@@ -136,22 +138,19 @@ def _tabulated(kit: Any, k: int, theta: Any, rows: Any, c: Any, weight: Any, slo
         p[:] = 0.0
         for i in range(min(n_width, 4)):
             r = first + 2 * (node + i)
-            _add_row(kit.rows, r, scale, np.float32(weight[i]), np.float32(slope[i]), p, w)
+            _add_row(kit.rows, r, scale, weight[i], slope[i], p, w)
         return
     column = kit.first_cell[k]
     d = rows[column]
     below = hermite_weights((theta[column] - kit.low[k]) / kit.step[k], kit.step[k], kit.n_nodes[k], c)
-    c32 = c.astype(np.float32)
     if n_width == 1:
-        _hermite(kit.rows, first + 2 * below, first + 2 * below + 2, c32, scale, p, d)
+        _hermite(kit.rows, first + 2 * below, first + 2 * below + 2, c, scale, p, d)
         return
     p[:] = 0.0
     d[:] = 0.0
     for i in range(4):
         r = first + 2 * (below * n_width + node + i)
-        _add_hermite(
-            kit.rows, r, r + 2 * n_width, c32, scale, np.float32(weight[i]), np.float32(slope[i]), p, d, w
-        )
+        _add_hermite(kit.rows, r, r + 2 * n_width, c, scale, weight[i], slope[i], p, d, w)
 
 
 @njit(cache=True, nogil=True)
@@ -280,18 +279,21 @@ def evaluate(kit: Any, theta: Any, rows: Any, model: Any) -> None:
             _reflections(kit, k, theta, rows, weight, slope, node)
         else:
             _tabulated(kit, k, theta, rows, c, weight, slope, node)
-    _combine(rows, theta[: n_back + n_phases].astype(np.float32), model)
+    _combine(rows, theta, n_back + n_phases, model)
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _combine(rows: Any, theta: Any, model: Any) -> None:
+def _combine(rows: Any, theta: Any, n: int, model: Any) -> None:
+    """Set the model to the sum of the first rows, two of them in a pass."""
     model[:] = 0.0
-    for i in range(theta.size):
-        factor = theta[i]
-        if factor != 0:
-            row = rows[i]
-            for b in range(model.size):
-                model[b] += factor * row[b]
+    for i in range(0, n - 1, 2):
+        one, two = np.float32(theta[i]), np.float32(theta[i + 1])
+        for b in range(model.size):
+            model[b] += one * rows[i, b] + two * rows[i + 1, b]
+    if n % 2:
+        one = np.float32(theta[n - 1])
+        for b in range(model.size):
+            model[b] += one * rows[n - 1, b]
 
 
 @njit(cache=True, nogil=True)

@@ -78,6 +78,10 @@ class Result:
             np.full(n, np.nan), np.full(n, RefinementStatus.NOT_MEASURED, dtype=np.int8),
         )  # fmt: skip
 
+    def only(self, index: IntArray) -> Result:
+        """Return the result of some of the voxels."""
+        return Result(*(array[index] for array in self.arrays()))
+
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
         """Return all arrays, in the order of the kernel's arguments."""
         return self.theta, self.esd, self.mass, self.mass_esd, self.rwp, self.status
@@ -106,8 +110,8 @@ class _Pass:
     templates: Templates
     result: Result
 
-    def run(self, index: IntArray, theta: FloatArray, wanted: npt.NDArray[np.bool_]) -> Result:
-        """Fit some voxels from ``theta``, after a search where it is wanted."""
+    def run(self, index: IntArray, theta: FloatArray, known: npt.NDArray[np.bool_]) -> Result:
+        """Fit some voxels, from ``theta`` where it is known."""
         job, kit = self.job, self.job.model.kit
         patterns = job.patterns.take(index)
         sigma = self.sigma.take(index if job.mode == BY_VOXEL else np.zeros(1, dtype=np.int64))
@@ -115,7 +119,7 @@ class _Pass:
         part.theta[...] = theta
         t = self.templates
         search_patterns(
-            patterns, wanted, t.rows, t.gram, t.first, t.cells, kit.first_cell, kit.n_cell, part.theta
+            patterns, known, t.rows, t.gram, t.lines, t.first, t.cells, kit.first_cell, kit.n_cell, part.theta
         )
         fit_patterns(kit, patterns, sigma, job.mode, job.relative, *part.arrays())
         return part
@@ -142,6 +146,7 @@ def refine_all(job: Job, start: RefinedMaps | None) -> Result:
     whole = _Pass(job, sigma, templates, result)
     theta, known = _starting_points(job, start)
     _run_chunks(whole, theta, known)
+    _rescue(whole, known)
     return result
 
 
@@ -174,7 +179,7 @@ def _estimate_sigma(job: Job, templates: Templates, sample: IntArray) -> Pattern
     for index in _split(np.arange(sample.size)):
         if job.stop.is_set():
             break
-        parts.append(probe.run(sample[index], start[index], np.ones(index.size, dtype=np.bool_)))
+        parts.append(probe.run(sample[index], start[index], np.zeros(index.size, dtype=np.bool_)))
     if not parts:
         return job.sigma
     theta = np.concatenate([part.theta for part in parts])
@@ -221,10 +226,56 @@ def _run_chunks(whole: _Pass, theta: FloatArray, known: npt.NDArray[np.bool_]) -
         while chunks or under_way:
             while chunks and len(under_way) < 2 * job.threads and not job.stop.is_set():
                 index = chunks.popleft()
-                under_way.append((index, pool.submit(whole.run, index, theta[index], ~known[index])))
+                under_way.append((index, pool.submit(whole.run, index, theta[index], known[index])))
             if not under_way:
                 break  # stopped
             index, future = under_way.popleft()
             whole.store(index, future.result())
             done += index.size
             job.progress(done, n)
+
+
+def _rescue(whole: _Pass, known: npt.NDArray[np.bool_]) -> None:
+    """Fit again what did not settle inside its limits: with a search if it had none, then from neighbours."""
+    job = whole.job
+    tries = [_without_start] if known.any() else []
+    tries += [_from_neighbours] if len(job.patterns.shape) == 2 else []
+    for prepare in tries:
+        status = whole.result.status
+        bad = np.flatnonzero((status == RefinementStatus.FAILED) | (status == RefinementStatus.AT_LIMIT))
+        theta, usable, start_known = prepare(whole, bad, known)
+        for part in _split(np.flatnonzero(usable)):
+            if job.stop.is_set():
+                return
+            index = bad[part]
+            fitted = whole.run(index, theta[part], np.full(index.size, start_known))
+            better = np.flatnonzero(fitted.status == RefinementStatus.CONVERGED)
+            better = better[~(fitted.rwp[better] > whole.result.rwp[index[better]])]
+            whole.store(index[better], fitted.only(better))
+
+
+def _without_start(
+    whole: _Pass, bad: IntArray, known: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, npt.NDArray[np.bool_], bool]:
+    return np.tile(whole.job.model.layout.start(), (bad.size, 1)), known[bad], False
+
+
+def _from_neighbours(
+    whole: _Pass, bad: IntArray, known: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, npt.NDArray[np.bool_], bool]:
+    """Return the medians of the eight neighbours that converged."""
+    job, result = whole.job, whole.result
+    rows, columns = job.patterns.shape
+    y, x = np.unravel_index(bad, job.patterns.shape)
+    theta = np.tile(job.model.layout.start(), (bad.size, 1))
+    usable = np.zeros(bad.size, dtype=np.bool_)
+    n_linear = job.model.n_background + len(job.model.phases)
+    for i in range(bad.size):
+        near_y, near_x = np.mgrid[max(y[i] - 1, 0) : y[i] + 2, max(x[i] - 1, 0) : x[i] + 2]
+        near = (near_y.clip(max=rows - 1) * columns + near_x.clip(max=columns - 1)).ravel()
+        near = near[result.status[near] == RefinementStatus.CONVERGED]
+        moved = result.theta[near, n_linear:]
+        if near.size and np.isfinite(moved).all():
+            usable[i] = True
+            theta[i, n_linear:] = np.median(moved, axis=0)
+    return theta, usable, True

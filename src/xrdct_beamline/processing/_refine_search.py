@@ -17,19 +17,23 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Rounds over the phases in which each takes the best cell beside those of the others.
 _ROUNDS = 3
+#: A known cell is given up where another explains so many times as much.
+_CLEARLY = 1.2
 
 
 @dataclass(frozen=True)
 class Templates:
     """Patterns of each phase on a coarse grid of cells, weighted, with the background projected out.
 
-    ``rows`` is ``(template, bin)``: a dot product with a pattern is the template's share in it.
-    ``gram`` has the dot products among them; ``first`` the phases' templates; ``cells`` the values of
-    the free cell parameters, ``(template, parameter)``.
+    ``rows`` is ``(template, bin)``: a dot product with a pattern is the template's share in it; behind the
+    templates come rows whose dot products are the background of a pattern without phases, and ``lines``,
+    ``(template, coefficient)``, is what each template takes from that. ``gram`` has the dot products among
+    templates; ``first`` the phases' templates; ``cells`` the values of the free cell parameters.
     """
 
     rows: npt.NDArray[np.float32]
     gram: FloatArray
+    lines: FloatArray
     first: npt.NDArray[np.int64]
     cells: FloatArray
 
@@ -43,12 +47,14 @@ def make_templates(
     q, _ = np.linalg.qr((background * root).T)
     weighted = rows * root
     weighted -= (weighted @ q) @ q.T
+    to_lines = np.linalg.pinv((background * root).T) * root
     width = max(c.shape[1] for c in cells)
     padded = [np.pad(c, ((0, 0), (0, width - c.shape[1]))) for c in cells]
     first = np.cumsum([0, *(p.shape[0] for p in patterns)])
     return Templates(
-        rows=(weighted * root).astype(np.float32),
+        rows=np.concatenate([weighted * root, to_lines]).astype(np.float32),
         gram=weighted @ weighted.T,
+        lines=rows @ to_lines.T,
         first=first.astype(np.int64),
         cells=np.concatenate(padded),
     )
@@ -137,31 +143,107 @@ def _explained(gram: Any, dots: Any, chosen: Any, k: int, candidate: int, matrix
 
 
 @njit(cache=True, nogil=True)
+def _best(gram: Any, dots: Any, chosen: Any, k: int, first: Any, matrix: Any, x: Any) -> tuple[int, float]:
+    """Return the best candidate of a phase beside the others' chosen ones, and what it explains."""
+    best, most = -1, 0.0
+    for i in range(first[k], first[k + 1]):
+        one = _explained(gram, dots, chosen, k, i, matrix, x)
+        if one > most:
+            best, most = i, one
+    return best, most
+
+
+@njit(cache=True, nogil=True)
+def _nearest(cells: Any, k: int, first: Any, n_cell: Any, own: Any) -> int:
+    """Return the candidate of a phase whose cell is nearest."""
+    best, least = first[k], np.inf
+    for i in range(first[k], first[k + 1]):
+        distance = 0.0
+        for q in range(n_cell[k]):
+            distance += (cells[i, q] - own[q]) ** 2
+        if distance < least:
+            best, least = i, distance
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _between(left: float, middle: float, right: float) -> float:
+    """Return where the parabola through three equidistant heights has its crest, in steps."""
+    curvature = left - 2.0 * middle + right
+    return min(max(0.5 * (left - right) / curvature, -0.5), 0.5) if curvature < 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _linear_start(
+    gram: Any, dots: Any, chosen: Any, n_back: int, lines: Any, line_dots: Any, theta: Any
+) -> None:
+    """Fill scales and background of the chosen templates."""
+    n_phases = chosen.size
+    for _ in range(1 if n_phases == 1 else 8):
+        for k in range(n_phases):
+            i = chosen[k]
+            theta[n_back + k] = 0.0
+            if i >= 0 and gram[i, i] > 0:
+                left = float(dots[i])
+                for j in range(n_phases):
+                    if chosen[j] >= 0:
+                        left -= gram[i, chosen[j]] * theta[n_back + j]
+                theta[n_back + k] = max(left / gram[i, i], 0.0)
+    for q in range(n_back):
+        theta[q] = line_dots[q]
+        for k in range(n_phases):
+            if chosen[k] >= 0:
+                theta[q] -= theta[n_back + k] * lines[chosen[k], q]
+
+
+@njit(cache=True, nogil=True)
 def search_patterns(
-    patterns: Any, wanted: Any, rows: Any, gram: Any, first: Any, cells: Any,
+    patterns: Any, known: Any, rows: Any, gram: Any, lines: Any, first: Any, cells: Any,
     first_cell: Any, n_cell: Any, theta: Any,
 ) -> None:  # fmt: skip
-    """Put the best cells of the grid into ``theta`` for the patterns wanted."""
+    """Put starting values into ``theta``: the best cells of the grid, and what goes with them.
+
+    Patterns whose cells are ``known`` keep them, unless others explain them clearly better.
+    """
     n_phases = first.size - 1
+    n_templates, n_back = gram.shape[0], lines.shape[1]
     y = np.empty(rows.shape[1], np.float32)
     dots = np.empty(rows.shape[0], np.float32)
     chosen = np.empty(n_phases, np.int64)
     matrix, x = np.empty((n_phases, n_phases + 1)), np.empty(n_phases)
     for v in range(patterns.shape[0]):
-        if not wanted[v]:
-            continue
         _fill_holes(patterns[v], y)
         _dots(rows, y, dots)
         chosen[:] = -1
-        for _ in range(_ROUNDS if n_phases > 1 else 1):
+        if known[v]:
             for k in range(n_phases):
-                best, most = -1, 0.0
-                for i in range(first[k], first[k + 1]):
-                    one = _explained(gram, dots, chosen, k, i, matrix, x)
-                    if one > most:
-                        best, most = i, one
-                chosen[k] = best
-        for k in range(n_phases):
-            if chosen[k] >= 0:
+                own = theta[v, first_cell[k] : first_cell[k] + n_cell[k]]
+                chosen[k] = _nearest(cells, k, first, n_cell, own)
+        for _ in range(_ROUNDS if n_phases > 1 and not known[v] else 1):
+            for k in range(n_phases):
+                best, most = _best(gram, dots, chosen, k, first, matrix, x)
+                keep = False
+                if known[v]:
+                    keep = most <= _CLEARLY * _explained(gram, dots, chosen, k, chosen[k], matrix, x)
+                if not keep:
+                    chosen[k] = best
+                    if best >= 0 and known[v]:
+                        theta[v, first_cell[k] : first_cell[k] + n_cell[k]] = cells[best, : n_cell[k]]
+        if not known[v]:
+            for k in range(n_phases):
+                i = chosen[k]
+                if i < 0 or n_cell[k] == 0:
+                    continue
+                shift = 0.0
+                if first[k] < i < first[k + 1] - 1:
+                    left = _explained(gram, dots, chosen, k, i - 1, matrix, x)
+                    middle = _explained(gram, dots, chosen, k, i, matrix, x)
+                    right = _explained(gram, dots, chosen, k, i + 1, matrix, x)
+                    shift = _between(left, middle, right)
+                other = i + (1 if shift > 0 else -1)
                 for q in range(n_cell[k]):
-                    theta[v, first_cell[k] + q] = cells[chosen[k], q]
+                    value = cells[i, q]
+                    if shift != 0:
+                        value += abs(shift) * (cells[other, q] - value)
+                    theta[v, first_cell[k] + q] = value
+        _linear_start(gram, dots, chosen, n_back, lines, dots[n_templates:], theta[v])

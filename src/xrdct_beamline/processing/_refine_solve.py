@@ -92,18 +92,28 @@ def bounded_step(
 
 
 @njit(cache=True, nogil=True)
-def covariance(factor: Any, free: Any, column: Any, out: Any) -> None:
-    """Fill the inverse of the factorised matrix over its free part, 0 elsewhere."""
+def covariance(factor: Any, free: Any, inverse: Any, out: Any) -> None:
+    """Fill the inverse of the factorised matrix over its free part, 0 elsewhere; ``inverse`` is scratch."""
     n = free.size
-    for i in range(n):
-        for j in range(n):
+    for j in range(n):
+        for i in range(n):
+            inverse[i, j] = 0.0
             out[i, j] = 0.0
     for j in range(n):
-        if free[j]:
-            for i in range(n):
-                column[i] = 0.0
-            column[j] = 1.0
-            _back_substitute(factor, free, column)
-            for i in range(n):
-                if free[i]:
-                    out[i, j] = column[i]
+        if not free[j]:
+            continue
+        inverse[j, j] = 1.0 / factor[j, j]
+        for i in range(j + 1, n):
+            if free[i]:
+                total = 0.0
+                for k in range(j, i):
+                    if free[k]:
+                        total -= factor[i, k] * inverse[k, j]
+                inverse[i, j] = total / factor[i, i]
+    for i in range(n):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(i, n):
+                total += inverse[k, i] * inverse[k, j]
+            out[i, j] = total
+            out[j, i] = total

@@ -30,6 +30,8 @@ _MOVES, _STANDS_OUT = 2.0, 4.0
 _PATIENCE = 8
 #: A Poisson variance is not taken below this share of the pattern's mean.
 _FLOOR = 0.02
+#: A fit that does not settle, for a background of next to nothing, is tried with so many times that floor.
+_CALMER = 10.0
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
@@ -78,27 +80,38 @@ def _residual(y: Any, model: Any, weight: Any, r: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _dot(a: Any, b: Any) -> Any:
-    total = np.float32(0.0)
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
+def _weigh(rows: Any, i: int, weight: Any, out: Any) -> None:
+    for b in range(out.size):
+        out[b] = rows[i, b] * weight[b]
 
 
 @njit(cache=True, nogil=True, fastmath=FASTMATH)
-def _multiply(a: Any, b: Any, out: Any) -> None:
-    for i in range(a.size):
-        out[i] = a[i] * b[i]
+def _products(part: Any, rows: Any, n: int, out: Any) -> None:
+    """Fill the dot products of a row with the first ``n`` of others, four in a pass."""
+    for j in range(0, n - 3, 4):
+        s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for b in range(part.size):
+            value = part[b]
+            s0 += value * rows[j, b]
+            s1 += value * rows[j + 1, b]
+            s2 += value * rows[j + 2, b]
+            s3 += value * rows[j + 3, b]
+        out[j], out[j + 1], out[j + 2], out[j + 3] = s0, s1, s2, s3
+    for j in range(n - n % 4, n):
+        s0 = np.float32(0)
+        for b in range(part.size):
+            s0 += part[b] * rows[j, b]
+        out[j] = s0
 
 
 @njit(cache=True, nogil=True)
 def _normal(rows: Any, n: int, weight: Any, r: Any, part: Any, matrix: Any, gradient: Any) -> None:
     """Fill the normal matrix and the gradient."""
+    _products(r, rows, n, gradient)
     for i in range(n):
-        _multiply(rows[i], weight, part)
-        gradient[i] = _dot(rows[i], r)
-        for j in range(i + 1):
-            matrix[i, j] = _dot(part, rows[j])
+        _weigh(rows, i, weight, part)
+        _products(part, rows, i + 1, matrix[i])
+        for j in range(i):
             matrix[j, i] = matrix[i, j]
 
 
@@ -129,6 +142,15 @@ def _bounds(kit: Any, theta: Any, low: Any, high: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
+def _is_cut(kit: Any, step: Any) -> bool:
+    """Whether a parameter would have gone further than a step may."""
+    for i in range(step.size):
+        if abs(step[i]) >= kit.max_step[i]:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def _length2(matrix: Any, step: Any) -> float:
     total = 0.0
     for i in range(step.size):
@@ -152,7 +174,7 @@ def fit_patterns(
     rows[: kit.chebyshev.shape[0]] = kit.chebyshev
     floats = np.empty((6, n_bins), np.float32)
     matrices = np.zeros((3, n_par, n_par))
-    vectors = np.empty((5, n_par))
+    vectors = np.empty((6, n_par))
     flags = np.empty((2, n_par), np.bool_)
     for v in range(patterns.shape[0]):
         n, total, largest = _load(patterns[v], floats[0], floats[1])
@@ -172,7 +194,14 @@ def fit_patterns(
             status[v] = _verdict(kit, theta_v, esd_v, _NO_SIGNAL)
         else:
             floor = np.float32(max(_FLOOR * total / n, 1e-6 * largest))
+            vectors[5] = theta_v
             status[v] = _fit(kit, mode, relative, floor, n, theta_v, rows, floats, matrices, vectors, flags)
+            if mode == BY_MODEL and status[v] == _FAILED:
+                theta_v[:] = vectors[5]
+                floor *= np.float32(_CALMER)
+                status[v] = _fit(
+                    kit, mode, relative, floor, n, theta_v, rows, floats, matrices, vectors, flags
+                )
             rwp[v] = vectors[4, 0]
             _report(kit, theta_v, flags[1], matrices[2], esd_v, mass[v], mass_esd[v])
             status[v] = _verdict(kit, theta_v, esd_v, status[v])
@@ -189,7 +218,7 @@ def _fit(
     gradient, step, low, high, extra = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
     active, free = flags[0], flags[1]
     active[:] = True
-    before, damping = np.inf, 1.0
+    previous, before, damping = np.inf, np.inf, 1.0
     outcome = _FAILED
     unit = 1.0
     for count in range(_MOST_STEPS):
@@ -209,13 +238,15 @@ def _fit(
             break
         if count >= _PATIENCE and length2 > 0.5 * before:
             damping *= 0.5
-        before = length2
+        previous, before = before, length2
         for i in range(theta.size):
             theta[i] += damping * step[i]
-        extra[0] = math.sqrt(max(misfit, 0.0) / size)
+        extra[0] = math.sqrt(max(misfit - length2 * unit, 0.0) / size)
         # A step far below the misfit's own scale, or below what single precision can tell, is none.
         expected = max(1.0, misfit / (n_used - theta.size) / unit)
-        if length2 < max(_LAST_STEP * expected, _ROUNDING * size / unit) and count > 0:
+        # Steps shrink by about the same factor each time, at the least: this is what the next would be.
+        following = length2 * min(1.0, length2 / previous) if count > 0 else length2
+        if not _is_cut(kit, step) and following < max(_LAST_STEP * expected, _ROUNDING * size / unit):
             outcome = _CONVERGED
             break
     # The scales count whether or not they are held at 0; a cell on its limit has no deviation.
@@ -226,7 +257,7 @@ def _fit(
     if not factorise(matrix, free, factor):
         inverse[:] = np.nan
         return _FAILED
-    covariance(factor, free, high, inverse)
+    covariance(factor, free, matrix, inverse)
     inverse *= unit
     return outcome
 
