@@ -17,7 +17,7 @@ __all__ = [
     "add_line",
     "aligned_zeros",
     "back_project",
-    "filter_lines",
+    "filter_points",
     "splat",
     "splat_regions",
 ]
@@ -26,8 +26,6 @@ __all__ = [
 TILE = 16
 #: Points that are filtered in one pass over a line; the number of points is a multiple of it.
 POINTS_AT_ONCE = 4
-#: Points in one thread's task of `filter_lines`.
-POINTS_IN_TASK = 48
 #: Loads of 32 bytes that straddle cache lines cost a fifth of the speed; numpy aligns to 16.
 ALIGNMENT_BYTES = 64
 
@@ -99,7 +97,7 @@ def back_project(
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def _filter_points(
+def filter_points(
     kernel: npt.NDArray[np.float32],
     step: int,
     line: npt.NDArray[np.float32],
@@ -143,22 +141,6 @@ def _filter_points(
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
-def filter_lines(
-    kernel: npt.NDArray[np.float32],
-    step: int,
-    lines: npt.NDArray[np.float32],
-    filtered: npt.NDArray[np.float32],
-) -> None:
-    """Filter lines ``(line, translation, bin)`` at all points, ``(line, point, bin)``."""
-    n_lines, n_points, _ = filtered.shape
-    n_ranges = (n_points + POINTS_IN_TASK - 1) // POINTS_IN_TASK
-    for task in prange(n_lines * n_ranges):
-        k, first = task // n_ranges, task % n_ranges * POINTS_IN_TASK
-        last = min(n_points, first + POINTS_IN_TASK)
-        _filter_points(kernel, step, lines[k], first, filtered[k, first:last])
-
-
-@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
 def add_line(
     image: npt.NDArray[np.float32],
     line: npt.NDArray[np.float32],
@@ -170,7 +152,7 @@ def add_line(
 ) -> None:
     """Filter one line ``(translation, bin)`` and add it to the image ``(y, x, bin)``.
 
-    The same as `filter_lines` and `back_project`, without room for a whole filtered line: each thread
+    The same as `filter_points` and `back_project`, without room for a whole filtered line: each thread
     takes bands of points, filters them into its own ``room[thread]``, which stays in its cache, and
     adds them to the pixels that they belong to. ``place`` holds weight, start, per_row, per_column.
     """
@@ -181,7 +163,7 @@ def add_line(
     one = uintp(1)
     for task in prange(n_tasks):
         for first in range(task * n_band, n_points, n_tasks * n_band):
-            _filter_points(kernel, step, line, first, room[task])
+            filter_points(kernel, step, line, first, room[task])
             for row in range(uintp(n_y)):
                 at = start + row * per_row
                 left, right = _columns_between(first - at, first + n_band - at, per_column, n_x)

@@ -19,12 +19,12 @@ from ._backprojection import (
     add_line,
     aligned_zeros,
     back_project,
-    filter_lines,
     splat,
     splat_regions,
 )
 from ._checks import check_axis
 from ._filters import FILTERS, check_filter, filter_kernel, variance_kernel
+from ._folding import FoldedFilter
 
 __all__ = ["LineProjector", "OutputField"]
 
@@ -130,6 +130,12 @@ class LineProjector:
     def _variance_kernel(self) -> npt.NDArray[np.float32]:
         return variance_kernel(self._kernel64).astype(np.float32)
 
+    @cached_property
+    def _folded(self) -> FoldedFilter:
+        return FoldedFilter(
+            self._kernel64, self.n_translations, self.n_points, self.oversampling, self._padding
+        )
+
     def add(
         self,
         image: npt.NDArray[np.float32],
@@ -161,7 +167,7 @@ class LineProjector:
     ) -> None:
         """Add lines ``(line, translation, bin)`` in one pass; needs room for all of them filtered."""
         filtered = self._workspace((len(lines), self.n_points, image.shape[2]))
-        filter_lines(self._kernel, self.oversampling, lines, filtered)
+        self._folded(lines, filtered)
         back_project(image, filtered, weight, *self._points(rotation_deg))
 
     def _bands(self, n_bins: int) -> tuple[int, int, int]:
