@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, ClassVar
 
@@ -39,6 +40,7 @@ class EpicsTriggerLine(TriggerLine):
     def __init__(
         self, prefix: str, *, name: str, settings: TriggerSettings | None = None, **kwargs: Any
     ) -> None:
+        self._reading, self._is_gone = threading.Lock(), False
         self._level_pv = (settings and settings.level_pv) or self.default_level_pv
         super().__init__(prefix, name=name, settings=settings, **kwargs)
         self.level.subscribe(self._on_level)
@@ -67,9 +69,18 @@ class EpicsTriggerLine(TriggerLine):
         if connected and self._owes_low and self.state is TriggerState.DISARMED:
             self._owes_low = not put_if_connected(self.ready, LOW)
 
+    def destroy(self) -> None:
+        """Wait for a reading that is under way, and let go of the channels: libca would crash otherwise."""
+        with self._reading:
+            self._is_gone = True
+            super().destroy()
+
     def _is_high_now(self) -> bool:
         try:
-            level = float(self.level.get(use_monitor=False, timeout=READ_TIMEOUT_S))
+            with self._reading:
+                if self._is_gone:
+                    return False
+                level = float(self.level.get(use_monitor=False, timeout=READ_TIMEOUT_S))
         except (TimeoutError, DisconnectedError):
             self._invalidate("its server does not answer")
             return False
