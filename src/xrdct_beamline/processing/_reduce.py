@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._azimuth import estimate_cells, fill_cells
-from ._estimators import N_COLUMNS, TRIMMED_MEAN, Plan
+from ._estimators import MEDIAN, N_COLUMNS, TRIMMED_MEAN, Plan
+from ._offset_tables import OFFSET_CLASSES, choose_bases, estimate_offset_tables, fill_offset_table
 from ._rings import Rings
 from ._ringwise import estimate_rings, scatter, scatter_dark
 from ._spots import N_LOW, subtract_spots
@@ -37,12 +38,26 @@ class _Workspace:
         self.tail = np.empty(room * n_threads, np.int32)
         self.tail_start = np.empty(rings.n_rings + 1, np.int64)
         self.low = np.empty((rings.n_rings, N_LOW))
-        self._n_pixels = int(rings.start[-1])
+        self.base = np.empty(rings.n_rings + 1, np.int32)
+        self._rings = rings
+
+    @cached_property
+    def offset_tables(self) -> npt.NDArray[np.uint64]:
+        """Tables for frames of large counts."""
+        return np.zeros((len(self.tables), (self._rings.n_rings + 1) * OFFSET_CLASSES), np.uint64)
 
     @cached_property
     def buffer(self) -> npt.NDArray[np.float32]:
         """Room for a frame in ring order."""
-        return np.empty(self._n_pixels, np.float32)
+        return np.empty(int(self._rings.start[-1]), np.float32)
+
+    def collect_tail(self, lengths: Sequence[int], words: npt.NDArray[np.uint32]) -> bool:
+        """Bring the lists of all threads into ring order; return False if one of them did not fit."""
+        if min(lengths) < 0:
+            return False
+        tail = np.concatenate([self.tails[t, :length] for t, length in enumerate(lengths)])
+        sort_tail(tail, tail.size, words, self._rings.n_rings, self.tail_start, self.tail)
+        return True
 
 
 class Reducer:
@@ -75,8 +90,7 @@ class Reducer:
             if self._cells is not None:
                 self._by_cells(frame, self._cells, run, n_threads, rows)
                 return rows
-            small = self._counts_are_small(frame)
-            if not (small and self._by_tables(frame, workspace, run, n_threads, rows)):
+            if not self._by_any_table(frame, workspace, run, n_threads, rows):
                 self._by_rings(frame, workspace, run, n_threads, rows)
             subtract_spots(workspace.low, rows)
             return rows
@@ -89,10 +103,17 @@ class Reducer:
             free = self._free.get(n_threads)
             return free.pop() if free else _Workspace(self._rings, n_threads)
 
-    def _counts_are_small(self, frame: npt.NDArray[Any]) -> bool:
-        """Whether the tables are worth a try, judged by a few thousand pixels."""
+    def _by_any_table(
+        self, frame: npt.NDArray[Any], w: _Workspace, run: _Run, n_threads: int, rows: Rows
+    ) -> bool:
         if frame.dtype != np.int32 or self._dark is not None or not self._rings.can_be_packed:
             return False
+        if self._counts_are_small(frame) and self._by_tables(frame, w, run, n_threads, rows):
+            return True
+        return self._by_offset_tables(frame, w, run, n_threads, rows)
+
+    def _counts_are_small(self, frame: npt.NDArray[Any]) -> bool:
+        """Whether the tables of small counts are worth a try, judged by a few thousand pixels."""
         step = max(frame.size // 4096, 1)
         large = np.count_nonzero(frame[::step] >= CLASSES)
         return bool(large * step * _TAIL_SHARE * 2 < frame.size)
@@ -109,14 +130,39 @@ class Reducer:
                 for t, (a, b) in enumerate(pieces)
             ]
         )
-        if min(lengths) < 0:
+        if not w.collect_tail(lengths, words):
             w.tables[:] = 0
             return False
-        tail = np.concatenate([w.tails[t, :length] for t, length in enumerate(lengths)])
-        sort_tail(tail, tail.size, words, rings.n_rings, w.tail_start, w.tail)
         shared = (offset, step, rings.deficit, frame, words, w.tail, w.tail_start, self._plan, rows, w.low)
         shares = pairwise(np.linspace(0, rings.n_rings, n_threads + 1).astype(int))
         run([(estimate_tables, (w.tables, a, b, *shared)) for a, b in shares])
+        return True
+
+    def _by_offset_tables(
+        self, frame: npt.NDArray[Any], w: _Workspace, run: _Run, n_threads: int, rows: Rows
+    ) -> bool:
+        rings = self._rings
+        plain_median = self._plan.method == MEDIAN and not self._plan.unbiased  # is a pixel's own value
+        if plain_median or rings.start[-1] < 2 * OFFSET_CLASSES * rings.n_rings:
+            return False
+        per_count = choose_bases(frame, rings.order, rings.start, rings.inverse, w.base)
+        if per_count == 0:
+            return False
+        words, offset, step = rings.packed
+        tables, shared = w.offset_tables, (frame, words, rings.inverse)
+        pieces = pairwise(np.linspace(0, frame.size, n_threads + 1).astype(int))
+        lengths = run(
+            [
+                (fill_offset_table, (*shared, w.base, per_count, a, b, tables[t], w.tails[t]))
+                for t, (a, b) in enumerate(pieces)
+            ]
+        )
+        if not w.collect_tail(lengths, words):
+            tables[:] = 0
+            return False
+        of_rings = (w.base, per_count, rings.mean_norm, offset, step, *shared, w.tail, w.tail_start)
+        shares = pairwise(np.linspace(0, rings.n_rings, n_threads + 1).astype(int))
+        run([(estimate_offset_tables, (tables, a, b, *of_rings, self._plan, rows, w.low)) for a, b in shares])
         return True
 
     def _by_rings(

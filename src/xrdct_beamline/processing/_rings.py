@@ -82,10 +82,30 @@ class Rings:
         return self.norm[self.order]
 
     @cached_property
+    def mean_norm(self) -> npt.NDArray[np.float64]:
+        """Mean normalisation of each ring's pixels, 1 where there are none; the last is 1 too."""
+        mean = np.ones(self.n_rings + 1)
+        if self.norm is not None:
+            filled = self.n_pixels > 0
+            total = np.bincount(self.ring, self.norm, self.n_rings + 1)[:-1]
+            mean[:-1][filled] = total[filled] / self.n_pixels[filled]
+        return mean
+
+    @cached_property
+    def inverse(self) -> npt.NDArray[np.float32]:
+        """Mean normalisation of a pixel's ring over its own, 1 for pixels that never count."""
+        if self.norm is None:
+            return np.ones(self.ring.size, np.float32)
+        counting = self.ring < self.n_rings
+        inverse = np.ones(self.ring.size, np.float32)
+        np.divide(self.mean_norm[self.ring], self.norm, out=inverse, where=counting, casting="same_kind")
+        return inverse
+
+    @cached_property
     def deficit(self) -> npt.NDArray[np.float64]:
         """Per ring and share (16 steps): by how much its smallest normalisations fall short of the mean.
 
-        Summed over the share and divided by the ring's pixels; see ``_estimators._trim_at``.
+        Summed over the share and divided by the ring's pixels; see ``_trim.trim_ordered``.
         """
         table = np.zeros((self.n_rings, _SHARES + 1))
         if self.norm is not None:

@@ -17,7 +17,7 @@ from ._estimators import Plan, estimate_ordered
 from ._spots import note_low_counts
 from ._trim import COUNTS, NORM, PIXELS, VALUE
 
-__all__ = ["CLASSES", "estimate_tables", "fill_table", "sort_tail"]
+__all__ = ["CLASSES", "estimate_tables", "fill_table", "sort_entries", "sort_tail"]
 
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]
@@ -27,11 +27,12 @@ Frame = npt.NDArray[np.int32]
 
 CLASSES = 64
 _SHIFT = 6  # log2(CLASSES)
-_PIXEL = np.uint64(1 << 40)  # one pixel: above 40 bits for the sum of 16-bit normalisations
-_NORMS = np.uint64((1 << 40) - 1)
-_PIXEL_BITS = np.uint64(40)
+PIXEL = np.uint64(1 << 40)  # one pixel: above 40 bits for the sum of 16-bit normalisations
+NORMS = np.uint64((1 << 40) - 1)
+PIXEL_BITS = np.uint64(40)
+LEVEL = np.uint32(0xFFFF)
+BLOCK = 1024  # pixels whose cells are found before they are counted; fits into a core's first-level cache
 _U6, _U16, _U64 = np.uint32(_SHIFT), np.uint32(16), np.uint32(CLASSES)
-_LEVEL = np.uint32(0xFFFF)
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -47,18 +48,25 @@ def fill_table(
     """
     n_tail = 0
     sentinel = np.uint32(n_rings)
-    room = tail.size
-    for i in range(first, last):
-        count = np.uint32(frame[i])  # a negative count becomes a large one
-        word = words[i]
-        if count < _U64:
-            cell = np.uint64((word >> _U16) << _U6) + np.uint64(count)
-            table[cell] += _PIXEL + np.uint64(word & _LEVEL)
-        elif word >> _U16 != sentinel and frame[i] >= 0:
-            if n_tail == room:
-                return -1
-            tail[n_tail] = i
-            n_tail += 1
+    nowhere = sentinel << _U6
+    cell = np.empty(BLOCK, np.uint32)
+    for start in range(first, last, BLOCK):
+        n = min(BLOCK, last - start)
+        counts, of_pixel = frame[start : start + n], words[start : start + n]
+        some_large = False
+        for j in range(n):  # the compiler makes vectors of this, where the sum of both would be scalar
+            count = np.uint32(counts[j])  # a negative count becomes a large one
+            some_large |= counts[j] >= CLASSES
+            cell[j] = ((of_pixel[j] >> _U16) << _U6) + count if count < _U64 else nowhere
+        for j in range(n):
+            table[cell[j]] += PIXEL + np.uint64(of_pixel[j] & LEVEL)
+        if some_large:
+            for j in range(n):
+                if counts[j] >= CLASSES and of_pixel[j] >> _U16 != sentinel:
+                    if n_tail == tail.size:
+                        return -1
+                    tail[n_tail] = start + j
+                    n_tail += 1
     return n_tail
 
 
@@ -93,11 +101,11 @@ def _take_classes(tables: Tables, ring: int, offset: float, step: float, entries
         if word:
             for t in range(tables.shape[0]):
                 tables[t, cell] = 0
-            k, m = cell - ring * CLASSES, float(word >> _PIXEL_BITS)
+            k, m = cell - ring * CLASSES, float(word >> PIXEL_BITS)
             entries[VALUE, n] = k
             entries[PIXELS, n] = m
             entries[COUNTS, n] = k * m
-            entries[NORM, n] = m * offset + step * float(word & _NORMS)
+            entries[NORM, n] = m * offset + step * float(word & NORMS)
             n += 1
     return n
 
@@ -113,7 +121,7 @@ def _append_tail(
         total += entries[PIXELS, j]
     first = n
     for i in tail:
-        w = offset + step * float(words[i] & _LEVEL)
+        w = offset + step * float(words[i] & LEVEL)
         mean_norm += w
         entries[VALUE, n] = frame[i] / w
         entries[PIXELS, n] = 1.0
@@ -124,12 +132,12 @@ def _append_tail(
     for j in range(first, n):
         # Above the table's entries, whatever the normalisation, so that all stay in order.
         entries[VALUE, j] = max(entries[VALUE, j] * mean_norm, CLASSES - 0.5)
-    _sort_entries(entries, first, n)
+    sort_entries(entries, first, n)
     return n
 
 
 @_jit
-def _sort_entries(entries: Floats, first: int, last: int) -> None:
+def sort_entries(entries: Floats, first: int, last: int) -> None:
     """Sort entries by value (Shell's sort)."""
     gap = (last - first) // 2
     while gap > 0:
