@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -128,6 +129,7 @@ class Integrator:
         self._reduce = Reducer(self._rings, self._dark, plan, cells, azimuthal_bins)
         self._reference = self._make_reference() if engine != "native" else None
         self._told_of_empty_rings = False
+        self._decoded = threading.local()  # memory for one decoded frame per thread
         detector.release()
 
     def _build_rings(self) -> Rings:
@@ -223,7 +225,8 @@ class Integrator:
 
         Several frames are under way at once, no more than twice the threads. A frame that is None
         (it could not be read) is NaN. A function is called on the thread that integrates what it
-        returns, so that decoding keeps every core busy too.
+        returns, so that decoding keeps every core busy too; if it has an attribute ``into``, that is
+        called with a buffer of the frame's shape, int32, which it may fill and return.
         """
         rows = list(self._stream(frames))
         if not rows:
@@ -262,11 +265,22 @@ class Integrator:
             yield under_way.popleft().result()
 
     def _row_or_nan(self, source: Source) -> Rows:
-        frame = source() if callable(source) else source
+        frame = self._called(source) if callable(source) else source
         if frame is None:
             return np.full((self._rings.n_rings, FLAG + 1), np.nan)
         flat = prepare_frame(frame, self.detector.shape)
         return self._reference(flat) if self._reference is not None else self._reduce(flat, None, 1)
+
+    def _called(self, source: Callable[[], npt.ArrayLike | None]) -> npt.ArrayLike | None:
+        """Call a source; one that can decode into kept memory is given this thread's."""
+        into = getattr(source, "into", None)
+        if into is None:
+            return source()
+        buffer = getattr(self._decoded, "frame", None)
+        if buffer is None:
+            buffer = self._decoded.frame = np.empty(self.detector.shape, np.int32)
+        frame: npt.ArrayLike | None = into(buffer)
+        return frame
 
     def _rows(self, flat: npt.NDArray[Any]) -> Rows:
         if self._reference is not None:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import DataError
 
-__all__ = ["DATASET", "Hdf5Frames", "read_image"]
+__all__ = ["DATASET", "DeferredFrame", "Hdf5Frames", "read_image"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,27 @@ _HEADER = struct.Struct(">QL")
 Frame = npt.NDArray[Any]
 ReadFrame = Callable[[int], Frame]
 #: Fetches what lies on the disk, and returns what is left to do: decoding, on any thread.
-FetchFrame = Callable[[int], Callable[[], Frame]]
+FetchFrame = Callable[[int], Callable[..., Frame]]
 
 _decoder = threading.local()
+
+
+class DeferredFrame:
+    """What is left to do for one frame: decoding it, on any thread."""
+
+    def __init__(self, decode: Callable[..., Frame | None]) -> None:
+        self._decode = decode
+
+    def __call__(self) -> Frame | None:
+        """Return the frame in memory of its own, None if it is missing or damaged."""
+        return self._decode()
+
+    def into(self, buffer: npt.NDArray[Any]) -> Frame | None:
+        """Return the frame, decoded into a buffer of its shape and dtype where that is possible.
+
+        Fresh memory for each frame can cost as much as two thirds of its decoding.
+        """
+        return self._decode(buffer)
 
 
 class Hdf5Frames:
@@ -80,11 +98,12 @@ class Hdf5Frames:
             for index in range(dataset.shape[0]):
                 yield _read_or_none(lambda i: fetch(i)(), dataset, index, path)
 
-    def deferred(self, raw_file: str) -> Iterator[Callable[[], Frame | None]]:
+    def deferred(self, raw_file: str) -> Iterator[DeferredFrame]:
         """Yield for each frame a function that decodes it, to be called on one of several threads.
 
         What lies on the disk is read here; each decoding then uses one thread, where `frames` uses
-        all cores for one frame after the other.
+        all cores for one frame after the other. A function with an attribute ``into`` can also decode
+        into memory that is kept: ``into(buffer)``.
 
         Raises
         ------
@@ -211,49 +230,69 @@ def _is_one_bitshuffle_frame_per_chunk(dataset: h5py.Dataset) -> bool:
 def _fetcher(dataset: h5py.Dataset) -> FetchFrame:
     if not _is_one_bitshuffle_frame_per_chunk(dataset):
 
-        def fetch_decoded(index: int) -> Callable[[], Frame]:
+        def fetch_decoded(index: int) -> Callable[..., Frame]:
             frame = dataset[index]
-            return lambda: frame
+            return lambda _buffer=None: frame
 
         return fetch_decoded
     shape, dtype = dataset.shape[1:], dataset.dtype
 
-    def fetch(index: int) -> Callable[[], Frame]:
+    def fetch(index: int) -> Callable[..., Frame]:
         skipped_filters, chunk = dataset.id.read_direct_chunk((index, 0, 0))
         if skipped_filters:
-            return lambda: np.frombuffer(chunk, dtype=dtype).reshape(shape)
-        return lambda: _decode(chunk, shape, dtype)
+            return lambda _buffer=None: np.frombuffer(chunk, dtype=dtype).reshape(shape)
+        return lambda buffer=None: _decode(chunk, shape, dtype, buffer)
 
     return fetch
 
 
-def _decode(chunk: bytes, shape: tuple[int, int], dtype: np.dtype[Any]) -> Frame:
-    block = _checked_block_elements(chunk, shape[0] * shape[1], dtype.itemsize)
+def _decode(
+    chunk: bytes, shape: tuple[int, int], dtype: np.dtype[Any], buffer: npt.NDArray[Any] | None
+) -> Frame:
+    n_elements = shape[0] * shape[1]
+    block = _checked_block_elements(chunk, n_elements, dtype.itemsize)
     content = np.frombuffer(chunk, dtype=np.uint8, offset=_HEADER.size)
+    decompress = _decompress_into()
+    fits = (
+        buffer is not None and buffer.flags.c_contiguous and buffer.shape == shape and buffer.dtype == dtype
+    )
+    if buffer is not None and fits and decompress is not None:
+        used = decompress(content.ctypes.data, buffer.ctypes.data, n_elements, dtype.itemsize, block)
+        if used != content.size:
+            raise ValueError(f"bitshuffle returned {used} for {content.size} bytes")
+        return buffer
     return bitshuffle.decompress_lz4(content, shape, dtype, block)
 
 
-def _deferred_or_none(
-    fetch: FetchFrame, dataset: h5py.Dataset, index: int, path: Path
-) -> Callable[[], Frame | None]:
+@functools.cache
+def _decompress_into() -> Callable[..., int] | None:
+    """Return the C function behind ``decompress_lz4``, which always allocates; None if it is hidden."""
+    function = getattr(ctypes.CDLL(bitshuffle.ext.__file__), "bshuf_decompress_lz4", None)
+    if function is not None:
+        function.restype = ctypes.c_int64
+        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_size_t] * 3]
+    return function
+
+
+def _deferred_or_none(fetch: FetchFrame, dataset: h5py.Dataset, index: int, path: Path) -> DeferredFrame:
     if _is_absent(dataset, index):
         logger.warning("frame %d of %s was never written", index, path)
-        return lambda: None
+        return DeferredFrame(lambda _buffer=None: None)
     try:
         decode = fetch(index)
     except (OSError, RuntimeError, ValueError) as error:
         logger.warning("frame %d of %s cannot be read: %s", index, path, error)
-        return lambda: None
+        return DeferredFrame(lambda _buffer=None: None)
 
-    def decode_or_none() -> Frame | None:
+    def decode_or_none(buffer: npt.NDArray[Any] | None = None) -> Frame | None:
         _use_one_openmp_thread()
         try:
-            return decode()
+            return decode(buffer)
         except (OSError, RuntimeError, ValueError, struct.error) as error:
             logger.warning("frame %d of %s cannot be decoded: %s", index, path, error)
             return None
 
-    return decode_or_none
+    return DeferredFrame(decode_or_none)
 
 
 def _use_one_openmp_thread() -> None:
