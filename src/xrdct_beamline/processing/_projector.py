@@ -200,9 +200,14 @@ class LineProjector:
 
     def _gains(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return what each translation gives to a sum over points, ``(point,)`` or ``(point, sum)``."""
+        return self._gain_matrix @ points
+
+    @cached_property
+    def _gain_matrix(self) -> npt.NDArray[np.float64]:
+        """The filter as a matrix ``(translation, point)``; a copy, since BLAS takes no overlapping rows."""
         reversed_rows = np.lib.stride_tricks.sliding_window_view(self._kernel64, self.n_points)
         n_used = self.oversampling * (self.n_translations - 1) + 1
-        return (reversed_rows[: n_used : self.oversampling] @ points)[::-1]
+        return np.ascontiguousarray(reversed_rows[: n_used : self.oversampling][::-1])
 
     def _points(
         self, rotation_deg: npt.NDArray[np.float64]
