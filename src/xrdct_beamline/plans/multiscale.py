@@ -37,14 +37,21 @@ class Scales:
         A disc around the region, and the region, in each state.
     point:
         One place, measured at the beginning of each pause: what the cell does within it.
+    whole_sample:
+        Whether the region is the whole sample, so that nothing lies outside of it: its role is "broad".
     """
 
     roi: ScanGeometry
     coarse: ScanGeometry | None = None
     broad: ScanGeometry | None = None
     point: ScanGeometry | None = None
+    whole_sample: bool = False
 
     def __post_init__(self) -> None:
+        if self.whole_sample and (self.broad is not None or self.coarse is not None):
+            raise ConfigurationError(
+                "a scan of the whole sample needs no wider ones; leave out broad and coarse"
+            )
         if self.point is not None and self.point.n_frames != 1:
             raise ConfigurationError(
                 f"the point has {self.point.n_frames} frames; give one translation and one rotation"
@@ -65,7 +72,7 @@ class Scales:
             yield Role.BROAD, self.broad
         if self.coarse is not None:
             yield Role.COARSE, self.coarse
-        yield Role.ROI, self.roi
+        yield (Role.BROAD if self.whole_sample else Role.ROI), self.roi
 
 
 def point(translation_mm: float = 0.0, rotation_deg: float = 0.0) -> ScanGeometry:

@@ -75,7 +75,11 @@ class CalibrationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanSettings:
-    """The slice that a session measures unless told otherwise."""
+    """The slice that a session measures unless told otherwise.
+
+    ``whole_sample`` says that nothing lies outside of the slice; otherwise it is a region of interest,
+    freed of its surroundings where they have been scanned.
+    """
 
     exposure_s: float = 0.010
     period_s: float = 0.0112
@@ -85,6 +89,7 @@ class ScanSettings:
     span_deg: float = 180.0
     order: str = "sequential"
     zigzag: bool = True
+    whole_sample: bool = False
 
     def __post_init__(self) -> None:
         check_period(self.exposure_s, self.period_s)

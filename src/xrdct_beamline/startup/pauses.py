@@ -54,12 +54,13 @@ class PauseScans:
         self, session: Session, scales: Scales, *, pause_s: float | None, may_shrink: bool = False
     ) -> None:
         self._session, self._pause_s, self._may_shrink = session, pause_s, may_shrink
+        self._roi = scales.roi
         self.seconds = 0.0
         if pause_s is None:
             return
         for role, geometry in scales.of_state(0):
             line = self._line_time(geometry, role)
-            if role is Role.ROI:
+            if geometry == scales.roi:
                 left_s = pause_s - MARGIN_S - self.seconds
                 geometry = fitted(geometry, line, left_s, may_shrink=may_shrink)
             self.seconds += line.slice_s(len(geometry.rotation_deg))
@@ -77,7 +78,7 @@ class PauseScans:
             deadline_s = self._session.beamline.trigger.edge_s.get() + self._pause_s - MARGIN_S
             line = self._line_time(geometry, role)
             try:
-                may_shrink = self._may_shrink and role is Role.ROI
+                may_shrink = self._may_shrink and geometry == self._roi
                 geometry = fitted(geometry, line, deadline_s - time.time(), may_shrink=may_shrink)
             except ConfigurationError as error:
                 logger.warning("the %s scan of this pause is left out: %s", role, error)

@@ -128,7 +128,7 @@ class Session:
             "period_s": scan.period_s,
             "directory": self.configuration.paths.raw,
             "calibration": self.calibration.to_metadata(),
-            "role": Role.ROI,
+            "role": Role.BROAD if scan.whole_sample else Role.ROI,
         }
         chosen = {**defaults, **options}
         guard = guard or self.guard(geometry, exposure_s=chosen["exposure_s"])
@@ -198,9 +198,10 @@ class Session:
         ConfigurationError
             If there is no room or no time for it.
         """
-        chosen = scales or Scales(roi=geometry or self.configuration.scan.geometry())
-        for _, scan in chosen.of_state(0):
-            check_disk(self.configuration, scan, self.n_pixels, n_slices=n_pauses)
+        scan = self.configuration.scan
+        chosen = scales or Scales(roi=geometry or scan.geometry(), whole_sample=scan.whole_sample)
+        for _, raster in chosen.of_state(0):
+            check_disk(self.configuration, raster, self.n_pixels, n_slices=n_pauses)
         pause = PauseScans(self, chosen, pause_s=pause_s, may_shrink=may_shrink)
         register = None
         if follow_mm is not None:
