@@ -372,9 +372,33 @@ class FrameState:
 class Faults:
     """What is made to go wrong on purpose."""
 
-    drop_frame: int = -1  # pulse of the next line that the detector misses; used once
+    drop_frame: int = -1  # pulse of the next line that the detector misses
+    drop_times: int = 1  # lines that miss it
     detector_hangs: bool = False  # exposures begin and never come back
     arm_delay_s: float = 0.0  # the detector arms this much later than usual
+    short_move: str = ""  # stage whose next move ends short of its target, and says nothing of it
+    early_done: str = ""  # stage whose next move is called done half-way
+    dead_monitor: str = ""  # "i0" or "i1", which counts nothing
+
+    def take_drop(self) -> int:
+        """Return the pulse that the line which begins now misses, -1 for none."""
+        missed = self.drop_frame
+        self.drop_times -= 1
+        if self.drop_times <= 0:
+            self.drop_frame, self.drop_times = -1, 1
+        return missed
+
+    def take_short_move(self, stage: str) -> bool:
+        """Whether the move that begins now ends short of its target."""
+        is_short = self.short_move == stage
+        self.short_move = "" if is_short else self.short_move
+        return is_short
+
+    def take_early_done(self, stage: str) -> bool:
+        """Whether the move that begins now is called done half-way."""
+        is_early = self.early_done == stage
+        self.early_done = "" if is_early else self.early_done
+        return is_early
 
 
 @dataclass(slots=True, kw_only=True)
@@ -419,6 +443,8 @@ class BeamlineState:
             beam=self.beam_fraction(start_s, start_s + duration_s),
             transmission=transmission,
         )
+        dead = self.faults.dead_monitor
+        i0, i1 = 0.0 if dead == "i0" else i0, 0.0 if dead == "i1" else i1
         return Gate(position_mm=position_mm, i0=i0, i1=i1, time_s=middle_s)
 
     def frame_state(self, exposure: Exposure) -> FrameState:

@@ -14,13 +14,14 @@ from typing import Any
 from caproto import AlarmSeverity, AlarmStatus, SkipWrite
 from caproto.server import PVGroup, PvpropertyDouble, pvproperty
 
-from xrdct_beamline.sim.beamline_state import Axis, Trajectory
+from xrdct_beamline.sim.beamline_state import Axis, Faults, Trajectory
 
 from .common import Clock, publish
 
 __all__ = ["Motor", "StageLimits"]
 
 VELOCITY_MIN = 1e-6
+SHORT = 0.9  # of the way that a stage goes which stops short
 READBACK_PERIOD_S = 0.04  # a real controller is polled at 10 to 50 Hz while moving
 
 # Bits of MSTA, from the motor record's manual.
@@ -103,6 +104,8 @@ class Motor(PVGroup):
         Where the moves are kept; who exposes a frame asks it for positions.
     on_move:
         Called with each trajectory when it starts and again when it is cut short.
+    faults:
+        What goes wrong with moves.
     """
 
     setpoint = pvproperty(
@@ -128,12 +131,14 @@ class Motor(PVGroup):
         clock: Clock,
         axis: Axis,
         on_move: Callable[[Trajectory], None] | None = None,
+        faults: Faults | None = None,
     ) -> None:
         super().__init__(prefix)
         self._limits = limits
         self._clock = clock
         self._axis = axis
         self._on_move = on_move or (lambda trajectory: None)
+        self._faults = faults or Faults()
         self._changed = asyncio.Event()  # the move was stopped or replaced
 
     async def prepare(self) -> None:
@@ -186,16 +191,23 @@ class Motor(PVGroup):
         return bool(inside)
 
     async def _move(self, target: float) -> None:
-        fields = self.setpoint.field_inst
+        fields, now_s = self.setpoint.field_inst, self._clock()
+        if self._faults.take_short_move(self._limits.name):
+            start = self._axis.position(now_s)
+            target = start + SHORT * (target - start)
         move = self._axis.move(
             target,
-            self._clock(),
+            now_s,
             velocity=fields.velocity.value,
             ramp_s=fields.seconds_to_velocity.value,
         )
         self._interrupt()
         self._on_move(move)
         await self._publish_moving(move)
+        if self._faults.take_early_done(self._limits.name):
+            await asyncio.sleep((move.finished_s - now_s) / 2)
+            await self._publish_standing()  # while it goes on
+            return
         await self._follow(move)
 
     async def _follow(self, move: Trajectory) -> None:

@@ -185,9 +185,7 @@ class Pilatus(PVGroup):
         await self._finish()
 
     def _new_series(self) -> ExposureSeries:
-        missed = -1
-        if self._is_triggered:
-            missed, self._state.faults.drop_frame = self._state.faults.drop_frame, -1
+        missed = self._state.faults.take_drop() if self._is_triggered else -1
         return ExposureSeries(
             n_images=self._length(), exposure_s=self.exposure_s, readout_s=READOUT_S, missed=missed
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .server import SimOptions
 
-__all__ = ["BlankSample", "CellInBeam", "DiffractingSample", "SampleModel", "make_sample"]
+__all__ = ["BlankSample", "CellInBeam", "DiffractingSample", "SampleModel", "SpeckledSample", "make_sample"]
 
 
 class SampleModel(Protocol):
@@ -61,6 +61,33 @@ class BlankSample:
     def transmission(self, rotation_deg: float, translation_mm: float, lithium_content: float) -> float:
         """Return 1: nothing is in the way."""
         return 1.0
+
+
+class SpeckledSample:
+    """Noise that belongs to a position: small frames, each unlike any other and the same each time.
+
+    Parameters
+    ----------
+    shape:
+        ``(rows, columns)`` of the detector.
+    counts:
+        Per pixel and second at relative intensity 1.
+    """
+
+    def __init__(self, shape: tuple[int, int] = (32, 32), counts: float = 1000.0) -> None:
+        self.name = "speckled"
+        self.shape = shape
+        self._counts = counts
+
+    def frame(self, state: FrameState) -> npt.NDArray[np.int32]:
+        """Return Poisson counts that position and angle, in nm and µdeg, seed."""
+        position = (round(state.translation_mm * 1e6), round(state.rotation_deg * 1e6))
+        rng = np.random.default_rng([value % 2**32 for value in position])
+        return rng.poisson(self._counts * state.exposure_s * state.i0, self.shape).astype(np.int32)
+
+    def transmission(self, rotation_deg: float, translation_mm: float, lithium_content: float) -> float:
+        """Return the same everywhere."""
+        return 0.8
 
 
 class CellInBeam:

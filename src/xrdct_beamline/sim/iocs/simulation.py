@@ -13,6 +13,7 @@ from xrdct_beamline.sim.electrochemistry import Cell
 
 from .beam import Beam
 from .controls import Controls
+from .device_faults import DeviceFaults
 from .hdf5_plugin import Hdf5Plugin
 from .line_faults import LineFault, LineFaults
 from .motors import Motor, StageLimits
@@ -97,6 +98,7 @@ class Simulation:
                 clock=clock,
                 axis=axis,
                 on_move=compare.follow if name == "m1" else None,
+                faults=state.faults,
             )
             for name, axis in axes.items()
         ]
@@ -108,6 +110,7 @@ class Simulation:
             beam,
             line,
             LineFaults(f"{p}SIM:", fault=fault),
+            DeviceFaults(f"{p}SIM:", faults=state.faults),
             Potentiostat(f"{p}CELL:", cell=cell, clock=clock, seed=seed),
             Controls(f"{p}SIM:", state=state, clock=clock, cell=cell, in_beam=in_beam),
         ]
