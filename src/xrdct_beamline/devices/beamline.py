@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from ophyd import Device
 
@@ -89,8 +90,10 @@ def _build_beam(prefix: str, use: BeamlineSettings) -> Beam:
         flux=use.minimum_flux,
         photon_shutter_open=use.photon_shutter_open,
     )
-    names = {"i0": use.i0, "i1": use.i1, "current": use.current, "flux": use.flux}
-    rest = {"limits": limits, "name": "beam", "labels": {"detectors"}}
+    options: dict[str, Any] = {
+        "i0": use.i0, "i1": use.i1, "current": use.current, "flux": use.flux,
+        "limits": limits, "name": "beam", "labels": {"detectors"},
+    }  # fmt: skip
     if use.photon_shutter:
-        return BeamBehindShutter(prefix, photon_shutter=use.photon_shutter, **names, **rest)
-    return Beam(prefix, **names, **rest)
+        return BeamBehindShutter(prefix, photon_shutter=use.photon_shutter, **options)
+    return Beam(prefix, **options)
