@@ -44,6 +44,18 @@ def test_decoding_may_be_left_to_several_threads_after_the_file_was_closed(
     np.testing.assert_array_equal(back, frames)
 
 
+def test_a_frame_may_be_decoded_into_a_buffer_that_fits(tmp_path: Path, frames: np.ndarray) -> None:
+    path = write_raw_line(tmp_path / "line.h5", frames)
+    buffer = np.zeros(frames.shape[1:], np.int32)
+    for decode, frame in zip(Hdf5Frames().deferred(path), frames, strict=True):
+        assert decode.into(buffer) is buffer
+        np.testing.assert_array_equal(buffer, frame)
+    for other in (np.zeros((2, 2), np.int32), np.zeros(frames.shape[1:], np.int16)):
+        back = next(Hdf5Frames().deferred(path)).into(other)
+        np.testing.assert_array_equal(back, frames[0])
+        assert not other.any()
+
+
 def test_a_damaged_or_absent_frame_is_none_when_its_turn_comes(
     tmp_path: Path, frames: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
