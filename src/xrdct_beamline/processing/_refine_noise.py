@@ -19,21 +19,23 @@ _PRIOR_VOXELS = 20.0
 _LEAST_FREE = 0.2
 
 
-def bin_variance(kit: Any, patterns: Any, theta: Any, fitted: Any) -> npt.NDArray[np.float64]:
-    """Return the variance of each bin relative to the others, mean 1; NaN where no voxel has numbers.
+def bin_variance(
+    kit: Any, patterns: Any, theta: Any, fitted: Any, variance: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the variance of each bin relative to the others; NaN where no voxel has numbers.
 
-    Each voxel's squared residuals are taken relative to their mean, and divided by what the fit leaves of
-    them (one minus the leverage).
+    Each voxel's squared residuals are taken relative to what ``variance``, which the fit was weighted by,
+    says of all of them, and divided by what the fit leaves of them (one minus the leverage).
     """
     sums = np.zeros((2, patterns.shape[1]))
-    _add_squares(kit, patterns, theta, fitted, sums)
-    variance = (sums[0] + _PRIOR_VOXELS) / (sums[1] + _PRIOR_VOXELS)
-    variance[(sums[1] == 0) & (sums[1].max(initial=0) > 0)] = np.nan
-    return np.asarray(variance)
+    _add_squares(kit, patterns, theta, fitted, 1.0 / variance, sums)
+    found = (sums[0] + _PRIOR_VOXELS * variance) / (sums[1] + _PRIOR_VOXELS)
+    found[(sums[1] == 0) & (sums[1].max(initial=0) > 0)] = np.nan
+    return np.asarray(found)
 
 
 @njit(cache=True, nogil=True)
-def _add_squares(kit: Any, patterns: Any, theta: Any, fitted: Any, sums: Any) -> None:
+def _add_squares(kit: Any, patterns: Any, theta: Any, fitted: Any, weight: Any, sums: Any) -> None:
     n_bins, n_par = kit.x_deg.size, theta.shape[1]
     rows = np.empty((n_par + (0 if kit.n_width > 1 else 1), n_bins), np.float32)
     rows[: kit.chebyshev.shape[0]] = kit.chebyshev
@@ -51,7 +53,7 @@ def _add_squares(kit: Any, patterns: Any, theta: Any, fitted: Any, sums: Any) ->
                 total = 0.0
                 for b in range(n_bins):
                     if good[b]:
-                        total += rows[i, b] * rows[j, b]
+                        total += weight[b] * rows[i, b] * rows[j, b]
                 matrix[i, j] = total
                 matrix[j, i] = total
             free[i] = matrix[i, i] > 0
@@ -65,7 +67,8 @@ def _add_squares(kit: Any, patterns: Any, theta: Any, fitted: Any, sums: Any) ->
             for i in range(n_par):
                 for j in range(n_par):
                     leverage[b] += rows[i, b] * inverse[i, j] * rows[j, b]
-            mean += square[b]
+            leverage[b] *= weight[b]
+            mean += weight[b] * square[b]
             n += good[b]
         mean /= max(n - n_par, 1)
         if not mean > 0:

@@ -28,7 +28,9 @@ IntArray = npt.NDArray[np.int64]
 #: Voxels of a task: long enough for the kernels, short enough to stop within a tenth of a second.
 CHUNK = 256
 #: Voxels that the noise of a bin is estimated from, and the weights of the search, at most.
-_SAMPLE, _SEARCH_SAMPLE = 2048, 256
+_SAMPLE, _SEARCH_SAMPLE = 1024, 256
+#: How often it is estimated, each time with the weights of the time before.
+_NOISE_ROUNDS = 2
 
 
 class Patterns:
@@ -172,25 +174,35 @@ def _mean(patterns: npt.NDArray[np.floating[Any]]) -> FloatArray:
 
 
 def _estimate_sigma(job: Job, templates: Templates, sample: IntArray) -> Patterns:
-    """Return deviations by bin, up to a factor, from the residuals of an unweighted fit of a sample."""
-    start = np.tile(job.model.layout.start(), (sample.size, 1))
-    probe = _Pass(job, job.sigma, templates, Result.empty(0, start.shape[1], job.model.kit.n_nodes.size))
-    parts = []
-    for index in _split(np.arange(sample.size)):
+    """Return deviations by bin, up to a factor, from the residuals of a sample.
+
+    Twice: in the first fit, which knows no weights, noisy bins spoil the residuals of quiet ones.
+    """
+    variance, patterns = np.ones(job.patterns.n_bins), job.patterns.take(sample)
+    for _ in range(_NOISE_ROUNDS):
+        deviations = Patterns(np.sqrt(variance).astype(np.float32)[None])
+        probe = _Pass(job, deviations, templates, Result.empty(0, job.model.layout.n_parameters, 0))
+        theta, fitted = _fit_sample(probe, sample)
+        found = bin_variance(job.model.kit, patterns[: fitted.size], theta, fitted, variance)
+        variance = np.where(np.isnan(found), variance, found)
+    return Patterns(np.sqrt(variance).astype(np.float32)[None])
+
+
+def _fit_sample(probe: _Pass, sample: IntArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the parameters of a sample, without phases that do not stand out, and which were fitted."""
+    job, layout = probe.job, probe.job.model.layout
+    start = np.tile(layout.start(), (sample.size, 1))
+    whole = Result.empty(sample.size, start.shape[1], job.model.kit.n_nodes.size)
+    for place in _split(np.arange(sample.size)):
         if job.stop.is_set():
             break
-        parts.append(probe.run(sample[index], start[index], np.zeros(index.size, dtype=np.bool_)))
-    if not parts:
-        return job.sigma
-    theta = np.concatenate([part.theta for part in parts])
-    status = np.concatenate([part.status for part in parts])
-    for k, first in enumerate(job.model.layout.first_cell):
-        hidden = np.isnan(theta[:, first : first + job.model.phases[k].n_cell]).any(axis=1)
-        theta[hidden, job.model.n_background + k] = 0.0
-    theta = np.where(np.isnan(theta), start[: theta.shape[0]], theta)
-    fitted = (status == RefinementStatus.CONVERGED) | (status == RefinementStatus.AT_LIMIT)
-    variance = bin_variance(job.model.kit, job.patterns.take(sample[: theta.shape[0]]), theta, fitted)
-    return Patterns(np.sqrt(np.nan_to_num(variance, nan=1.0)).astype(np.float32)[None])
+        part = probe.run(sample[place], start[place], np.zeros(place.size, dtype=np.bool_))
+        whole.theta[place], whole.status[place] = part.theta, part.status
+    for k, first in enumerate(layout.first_cell):
+        hidden = np.isnan(whole.theta[:, first : first + job.model.phases[k].n_cell]).any(axis=1)
+        whole.theta[hidden, job.model.n_background + k] = 0.0
+    fitted = (whole.status == RefinementStatus.CONVERGED) | (whole.status == RefinementStatus.AT_LIMIT)
+    return np.where(np.isnan(whole.theta), start, whole.theta), fitted
 
 
 def _starting_points(job: Job, start: RefinedMaps | None) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

@@ -186,8 +186,10 @@ def fit_patterns(
         if mode != BY_MODEL and n > 0:
             n = _given_weights(sigma[v if mode == BY_VOXEL else 0], floats[1], floats[2])
         if n == 0:
+            theta_v[:] = np.nan
             status[v] = _NOT_MEASURED
         elif n <= n_par:
+            theta_v[:] = np.nan
             status[v] = _FAILED
         elif largest == 0:
             theta_v[: kit.chebyshev.shape[0] + kit.n_nodes.size] = 0.0
