@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xrdct", description="XRD-CT of working batteries, measured and seen live.")
+    parser = argparse.ArgumentParser(prog="xrdct", description="XRD-CT of a working battery, live.")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show tracebacks and the log")
     configured = argparse.ArgumentParser(add_help=False, parents=[common])
