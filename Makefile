@@ -19,6 +19,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m xrdct_beamline.startup.warm_up
 	@touch $(STAMP)
 
 # ARGS="--headless --output out" runs without a browser and writes out/summary.json

@@ -30,6 +30,13 @@ os.environ.update(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that start processes together: side by side with each other they would time out."""
+    for item in items:
+        if item.get_closest_marker("system"):
+            item.add_marker(pytest.mark.xdist_group("system"))
+
+
 # A busy machine is slow, not wrong: speed lives in the benchmarks.
 settings.register_profile("xrdct", deadline=None, max_examples=50)
 settings.load_profile("xrdct")

@@ -14,6 +14,7 @@ from scipy.optimize import curve_fit
 from xrdct_beamline.domain.detector import DetectorGeometry
 from xrdct_beamline.domain.errors import CalibrationError, ProcessingError
 from xrdct_beamline.domain.phases import Phase
+from xrdct_beamline.processing._reduce import Reducer, load_kernels
 from xrdct_beamline.processing.integration import ESTIMATORS, Integrator
 
 PONI = """\
@@ -323,3 +324,19 @@ def test_ceria_is_trimmed_as_by_a_sort(ceria) -> None:
     norm = geometry.solid_angle() * geometry.polarisation(0.99)
     pattern = Integrator(geometry, unbiased=False)(frame)
     np.testing.assert_allclose(pattern.intensity, sorted_trim(frame, ring, 1000, 0.05, 0.05, norm), rtol=1e-3)
+
+
+def test_the_small_frames_that_load_the_kernels_take_every_way(monkeypatch):
+    taken = []
+    for way in ("_by_tables", "_by_offset_tables", "_by_rings"):
+        whole = getattr(Reducer, way)
+
+        def record(self, *arguments, whole=whole, way=way):
+            result = whole(self, *arguments)
+            if result is not False:
+                taken.append(way)
+            return result
+
+        monkeypatch.setattr(Reducer, way, record)
+    load_kernels()
+    assert taken == ["_by_tables", "_by_offset_tables", "_by_rings"]

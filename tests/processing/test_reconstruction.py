@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from xrdct_beamline.domain.errors import ProcessingError
 from xrdct_beamline.domain.scan import LINE_ORDERS
+from xrdct_beamline.processing import _backprojection
 from xrdct_beamline.processing._angles import angle_weights
 from xrdct_beamline.processing.reconstruction import IncrementalFBP, OutputField, reconstruct
 
@@ -339,7 +340,19 @@ def test_one_line_more_than_planned_is_refused():
 
 
 def test_warm_up_compiles_every_kernel():
+    def compiled():
+        kernels = {n: k for n, k in vars(_backprojection).items() if hasattr(k, "signatures")}
+        return {name: len(kernel.signatures) for name, kernel in kernels.items()}
+
     IncrementalFBP.warm_up()
+    ready = compiled()
+    fbp = IncrementalFBP(6, 3, 2, 2.5)
+    line = np.ones((6, 3), np.float32)
+    line[2] = np.nan
+    fbp.add(10.0, line, line)
+    fbp.region(np.ones((6, 6)))
+    assert compiled() == ready
+    assert ready
 
 
 def test_some_rows_and_bins_are_those_of_the_whole_slice():

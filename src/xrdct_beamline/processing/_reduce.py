@@ -20,7 +20,7 @@ from ._ringwise import estimate_rings, scatter, scatter_dark
 from ._spots import N_LOW, subtract_spots
 from ._tables import CLASSES, estimate_tables, fill_table, sort_tail
 
-__all__ = ["Reducer", "Rows", "load_kernels"]
+__all__ = ["Reducer", "Rows", "load_kernels", "sample_frames"]
 
 Rows = npt.NDArray[np.float64]
 
@@ -200,13 +200,20 @@ class Reducer:
 
 
 def load_kernels() -> None:
-    """Compile, or load from numba's cache, what integer frames need; on a frame of a few pixels."""
-    rings = Rings(
-        shape=(1, 8), radial=np.arange(2.0), ring=np.repeat(np.arange(2, dtype=np.int32), 4), norm=None
-    )
+    """Compile, or load from numba's cache, what integer frames need; on a small frame of each kind."""
+    per_ring = 2 * OFFSET_CLASSES
+    ring = np.repeat(np.arange(2, dtype=np.int32), per_ring)
+    rings = Rings(shape=(1, ring.size), radial=np.arange(2.0), ring=ring, norm=None)
     reducer = Reducer(rings, None, Plan(TRIMMED_MEAN, 0.05, 0.05, True, 5.0))
-    for level in (0, 1000):
-        reducer(np.full(8, level, np.int32), None, 1)
+    for frame in sample_frames(ring.size):
+        reducer(frame, None, 1)
+
+
+def sample_frames(size: int) -> list[npt.NDArray[np.int32]]:
+    """Return frames of few counts, of hundreds, and of all sizes: each is reduced in a way of its own."""
+    rng = np.random.default_rng(0)
+    poisson = rng.poisson(300.0, size).astype(np.int32)
+    return [np.zeros(size, np.int32), poisson, rng.integers(0, 1 << 20, size, np.int32)]
 
 
 _NOTHING, _NOTHING_SINGLE = np.empty(0), np.empty(0, np.float32)

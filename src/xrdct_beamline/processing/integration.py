@@ -19,7 +19,7 @@ from ..domain.errors import ProcessingError
 from ..domain.results import Pattern
 from ._azimuth import azimuthal_cells
 from ._estimators import DISPERSION, FLAG, INTENSITY, N_PIXELS, REMOVED, SIGMA, Plan
-from ._reduce import Reducer, Rows, load_kernels
+from ._reduce import Reducer, Rows, load_kernels, sample_frames
 from ._reference import ReferenceReducer
 from ._rings import Rings, build_rings
 from ._settings import ESTIMATORS, Settings, correction_image, default_threads, prepare_frame
@@ -172,8 +172,8 @@ class Integrator:
 
         Also makes the tables of the geometry, so that the first frame takes no longer than the rest.
         """
-        for level in (0, 1000):
-            self._rows(np.full(self._rings.ring.size, level, np.int32))
+        for frame in sample_frames(self._rings.ring.size):
+            self._rows(frame)
 
     def __call__(self, frame: npt.ArrayLike, monitor: float = 1.0) -> Pattern:
         """Integrate one frame and divide by its monitor.
