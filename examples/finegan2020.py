@@ -72,6 +72,7 @@ def _run(options: argparse.Namespace, say) -> None:  # type: ignore[no-untyped-d
         text = json.dumps(as_json(experiment), indent=1, default=float)
         (options.output / "finegan2020.json").write_text(text, encoding="utf-8")
         (options.output / "finegan2020.md").write_text(as_markdown(experiment), encoding="utf-8")
+        draw(experiment, options.output)
 
     experiment, sample = run_operando(
         plan,
@@ -89,8 +90,7 @@ def _run(options: argparse.Namespace, say) -> None:  # type: ignore[no-untyped-d
     if not (options.quick or options.no_degraded):
         experiment.degraded = run_degraded(degraded_plan(photons), options.seed, say)
     write(experiment)
-    for path in draw(experiment, options.output):
-        say(f"wrote {path}")
+    say(f"wrote tables and figures to {options.output}")
     print(as_markdown(experiment))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,8 +12,10 @@ from scipy import ndimage
 
 from xrdct_beamline.domain.phases import Phase
 from xrdct_beamline.domain.results import RefinedMaps
+from xrdct_beamline.domain.scan import ScanGeometry
 from xrdct_beamline.processing import parallax
 from xrdct_beamline.processing.interior import Outer, subtract_outside
+from xrdct_beamline.processing.parallax_lines import ParallaxLines
 from xrdct_beamline.processing.peak_profile import Profile
 from xrdct_beamline.processing.quantify import Quantified, mass_fractions
 from xrdct_beamline.processing.reconstruction import IncrementalFBP, OutputField, reconstruct
@@ -34,18 +36,20 @@ __all__ = [
     "calibrate",
     "fit_slice",
     "fit_voxels",
+    "measure",
     "net_counts",
     "quantify",
     "reduce_pause",
     "region_model",
+    "slice_of",
     "voxel_model",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 
 SPINEL, SECOND = "LiMn2O4", "second spinel"
-#: Of the maps of voxels, and of regions, whose sums need no smoothing.
-FILTER, REGION_FILTER = "hann", "ramp"
+#: Of maps and regions.
+FILTER = "hann"
 
 #: Standard deviation of the Gaussian that the maps' slice is smoothed with, in steps.
 SMOOTHING_PX = 1.0
@@ -53,6 +57,9 @@ SMOOTHING_PX = 1.0
 #: Where two spinels are told apart in the first two-phase range.
 _SPLIT_A = 8.11
 _LIMITS_A = (8.02, 8.27)
+
+#: A fit by one spinel whose R factor is at most this many times that by two is as good.
+_AS_GOOD = 1.02
 
 #: Angle whose reflections tell the lattice parameter, for the parallax.
 _TYPICAL_DEG = 8.0
@@ -163,22 +170,46 @@ def reduce_pause(
     say: Callable[[str], None] = lambda _text: None,
 ) -> tuple[Reduced, npt.NDArray[np.float32]]:
     """Measure and reduce one pause; the slice itself is returned beside, for those who want it."""
-    say("scanning")
-    scan = sample.scan(sample.plan.roi, lithium, noise=noise)
-    verdicts: tuple[str, ...] = ()
-    if sample.plan.outers:
-        say("taking off what lies outside")
-        scan, verdicts = _free_of_outside(sample, scan, lithium, noise=noise)
+    scan, verdicts = measure(sample, lithium, noise=noise, say=say)
     say("reconstructing")
-    fbp = _fbp(scan, filter_name)
-    slice_, sigma = fbp.slice(), fbp.slice_sigma()
-    del fbp
-    if smoothing_px > 0:
-        slice_ = ndimage.gaussian_filter(slice_, (smoothing_px, smoothing_px, 0.0))
-        sigma *= np.float32(noise_after(filter_name, smoothing_px))
+    slice_, sigma = slice_of(scan, filter_name, smoothing_px)
     say("refining")
     reduced = fit_slice(sample, instrument, scan, (slice_, sigma), filter_name, verdicts)
     return reduced, slice_
+
+
+def measure(
+    sample: Sample,
+    lithium: float,
+    *,
+    noise: bool = True,
+    say: Callable[[str], None] = lambda _text: None,
+) -> tuple[Scan, tuple[str, ...]]:
+    """Return the scan of the region of interest, freed of what lies outside, and complaints about it."""
+    say("scanning")
+    scan = sample.scan(sample.plan.roi, lithium, noise=noise)
+    outers, reasons = _outers(sample, lithium, noise=noise) if sample.plan.outers else ([], [])
+    if outers:
+        say("taking off what lies outside")
+        result = subtract_outside(scan.sinogram, scan.geometry, _axis_px(scan), outers)
+        scan = replace(scan, sinogram=result.sinogram)
+        reasons += result.reasons
+    if sample.plan.parallax:
+        say("taking off what parallax adds")
+        scan = _without_parallax(sample, scan, outers)
+    return scan, tuple(reasons)
+
+
+def slice_of(
+    scan: Scan, filter_name: str, smoothing_px: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return slice and sigma, filtered and smoothed."""
+    fbp = _fbp(scan, filter_name)
+    slice_, sigma = fbp.slice(), fbp.slice_sigma()
+    if smoothing_px > 0:
+        slice_ = ndimage.gaussian_filter(slice_, (smoothing_px, smoothing_px, 0.0))
+        sigma *= np.float32(noise_after(filter_name, smoothing_px))
+    return slice_, sigma
 
 
 def fit_slice(
@@ -229,6 +260,8 @@ def noise_after(filter_name: str, smoothing_px: float) -> float:
 
 def _at_axis(sample: Sample, scan: Scan, inside: npt.NDArray[np.bool_], maps: RefinedMaps) -> FloatArray:
     """Return lattice parameters freed of the parallax."""
+    if not sample.plan.parallax:
+        return np.asarray(maps.a_A[SPINEL])
     depth_px = parallax.mean_depth_px(scan.geometry.rotation_deg, field_of(scan))
     depth_mm = scan.geometry.step_mm * depth_px[inside]
     return parallax.correct_map(maps.a_A[SPINEL], depth_mm, sample.distance_mm, _TYPICAL_DEG)
@@ -256,13 +289,18 @@ def quantify(
         axis_px=_axis_px(scan),
         sigma=scan.sigma,
         blur_px=blur_px,
-        filter_name=REGION_FILTER,
+        filter_name=FILTER,
     )
     model = region_model(sample, instrument, two_spinels=two_spinels)
     found = mass_fractions(patterns, model)
     depth_mm = scan.geometry.step_mm * parallax.mean_depth_px(scan.geometry.rotation_deg, field_of(scan))
     mean_mm = np.array([depth_mm[labels == k].mean() for k in patterns.label])
     found_A, esd_A = mean_lattice(found)
+    if two_spinels:  # where one says as much as two, it is one
+        single = mass_fractions(patterns, region_model(sample, instrument, two_spinels=False))
+        is_one = single.maps.rwp <= _AS_GOOD * found.maps.rwp
+        one_A, one_esd_A = mean_lattice(single)
+        found_A, esd_A = np.where(is_one, one_A, found_A), np.where(is_one, one_esd_A, esd_A)
     a_A = parallax.correct_map(found_A, mean_mm, sample.distance_mm, _TYPICAL_DEG)
     sigma = patterns.sigma if patterns.sigma is not None else np.ones_like(patterns.intensity)
     return found, a_A, esd_A, net_counts(found, sigma, model)
@@ -322,10 +360,8 @@ def _fbp(scan: Scan, filter_name: str) -> IncrementalFBP:
     return fbp
 
 
-def _free_of_outside(
-    sample: Sample, scan: Scan, lithium: float, *, noise: bool
-) -> tuple[Scan, tuple[str, ...]]:
-    """Take off what wider scans say lies outside, each freed by the wider ones before."""
+def _outers(sample: Sample, lithium: float, *, noise: bool) -> tuple[list[Outer], list[str]]:
+    """Return the wider scans' slices, each freed of what the wider ones before say lies outside."""
     outers: list[Outer] = []
     reasons: list[str] = []
     for geometry in sample.plan.outers:
@@ -337,5 +373,31 @@ def _free_of_outside(
             reasons += result.reasons
         slice_ = reconstruct(freed, geometry.rotation_deg, _axis_px(wide))
         outers.append(Outer(slice_, geometry, _axis_px(wide), wide.sinogram))
-    result = subtract_outside(scan.sinogram, scan.geometry, _axis_px(scan), outers)
-    return replace(scan, sinogram=result.sinogram), (*reasons, *result.reasons)
+    return outers, reasons
+
+
+def _without_parallax(sample: Sample, scan: Scan, outers: Sequence[Outer]) -> Scan:
+    """Take off each line what the depths of its voxels do, beyond a shift by their means.
+
+    Wider scans do not resolve the grains, and their term of first order would add noise.
+    """
+    n_rotations, n_translations, n_bins = scan.sinogram.shape
+    angles = scan.geometry.rotation_deg
+    field = OutputField.centred(width_px=n_translations - 1, pixel_px=2.0)
+    fbp = IncrementalFBP(
+        n_translations, n_bins, n_rotations, _axis_px(scan), angles, filter_name="hann", field=field
+    )
+    for angle, line in zip(angles, scan.sinogram, strict=True):
+        fbp.add(angle, line)
+    n = field.shape[0]
+    geometry = ScanGeometry.raster(n, 2.0 * scan.geometry.step_mm, n_rotations)
+    region = Outer(fbp.slice(), geometry, 0.5 * (n - 1), scale=2.0)
+    del fbp
+    where = (np.array(scan.geometry.translation_mm), sample.two_theta_deg, sample.distance_mm)
+    first = ParallaxLines([region], *where)
+    second = ParallaxLines([*outers, region], *where, order=2)
+    lines = [
+        line - first.line(angle) - second.line(angle)
+        for angle, line in zip(angles, scan.sinogram, strict=True)
+    ]
+    return replace(scan, sinogram=np.stack(lines))

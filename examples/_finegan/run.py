@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 
 #: Photons per second of the curve of error against flux, at 10 ms.
-FLUXES = (1e10, 3e10, 1e11, 2e11, 5e11, 1e12, 1e13)
+FLUXES = (1e8, 1e9, 1e10, 1e11, 2e11, 1e12)
 
 
 @dataclass(eq=False)

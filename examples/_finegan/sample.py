@@ -56,6 +56,10 @@ class Plan:
         Whether the disc lies in its cell.
     photons:
         On the sample in each exposure.
+    degraded:
+        Whether it was cycled before.
+    parallax:
+        Whether depth along the beam shifts rings.
     """
 
     radius_mm: float
@@ -68,6 +72,7 @@ class Plan:
     bins: int = 600
     range_deg: tuple[float, float] = (2.4, 13.2)
     degraded: bool = False
+    parallax: bool = True
 
 
 def full_plan(photons: float = 2e9) -> Plan:
@@ -158,6 +163,7 @@ class Sample:
             photons=plan.photons,
             planted=self.planted,
             walls=plan.walls,
+            parallax=plan.parallax,
         )
         self.two_theta_deg = self.forward.rings.two_theta_deg
 

@@ -2,8 +2,13 @@
 
 A voxel's rings move while the sample turns, and filtered back-projection of what moves leaks: its
 pattern's slope shows in other voxels, the more the larger the sample. Depths and patterns are known
-well enough from the slices of the region and of the scans around it to take that off each line, to
-first order. What is left is the shift by the mean depth, which `parallax` corrects in the slice.
+well enough from the slices of the region and of the scans around it to take that off each line. What is
+left is the shift by the mean depth, which `parallax` corrects in the slice, and a slight broadening.
+
+The term of first order needs slices that resolve the sample: contributions from before and behind the
+axis cancel but for its grains, and where a coarse scan does not resolve them it only adds noise. The
+term of second order does not cancel: rays through the middle meet the surroundings at the largest
+depths only, while their slice shows them at all depths between.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ class ParallaxLines:
         Bin centres, equidistant.
     distance_mm:
         From the axis to the detector.
+    order:
+        1 or 2: the term.
     """
 
     def __init__(
@@ -49,7 +56,11 @@ class ParallaxLines:
         translation_mm: FloatArray,
         two_theta_deg: FloatArray,
         distance_mm: float,
+        *,
+        order: int = 1,
     ) -> None:
+        if order not in (1, 2):
+            raise ProcessingError(f"order {order} of the parallax is not known; take 1 or 2")
         if not distance_mm > 0:
             raise ProcessingError(f"the distance to the detector is {distance_mm:g} mm; it must be positive")
         if any(s.slice.shape[2] != two_theta_deg.size for s in slices):
@@ -59,13 +70,16 @@ class ParallaxLines:
             )
         limits = ring_limits(slices, 0.0)
         self._rings = [
-            _DepthRing(outer, inner_mm, translation_mm)
+            _DepthRing(outer, inner_mm, translation_mm, order)
             for outer, inner_mm in zip(slices, limits, strict=True)
         ]
         # tan of the apparent angle is that of the true one times 1 − depth/distance
-        slope = CubicSpline(two_theta_deg, np.eye(two_theta_deg.size), axis=0).derivative()(two_theta_deg)
+        spline = CubicSpline(two_theta_deg, np.eye(two_theta_deg.size), axis=0)
         response = np.degrees(0.5 * np.sin(2.0 * np.radians(two_theta_deg))) / distance_mm
-        self._to_line = np.ascontiguousarray(slope.T * response, dtype=np.float32)
+        term = response**order / order  # 1, 1/2!
+        self._to_line = np.ascontiguousarray(
+            spline.derivative(order)(two_theta_deg).T * term, dtype=np.float32
+        )
 
     def line(self, rotation_deg: float) -> Float32Array:
         """Return what to subtract from one measured line, ``(translation, bin)``."""
@@ -78,13 +92,15 @@ class ParallaxLines:
 class _DepthRing(Ring):
     """The ring of one slice, its values weighed by the depth in mm beyond the mean of the voxel."""
 
-    def __init__(self, outer: Outer, inner_mm: float, translation_mm: FloatArray) -> None:
+    def __init__(self, outer: Outer, inner_mm: float, translation_mm: FloatArray, order: int) -> None:
         super().__init__(outer, inner_mm, translation_mm)
-        self._step_mm = outer.geometry.step_mm
+        self._step_mm, self._order = outer.geometry.step_mm, order
         theta = np.radians(np.asarray(outer.geometry.rotation_deg))
         weight = angle_weights(outer.geometry.rotation_deg)
         weight /= weight.sum()
-        self._mean_cosine, self._mean_sine = float(weight @ np.cos(theta)), float(weight @ np.sin(theta))
+        cosine, sine = np.cos(theta), np.sin(theta)
+        means = (cosine, sine, cosine**2, sine**2, cosine * sine)
+        self._means = np.array([weight @ mean for mean in means])
 
     def line(self, rotation_deg: float) -> Float32Array:
         nodes = np.zeros((self.nodes_px.size, self.image.shape[2]), np.float32)
@@ -92,7 +108,7 @@ class _DepthRing(Ring):
         _project_depth(
             self.image, self.counts, nodes, self.nodes_px, self.axis_px, self.reach_px,
             np.cos(theta), np.sin(theta), 1.0 / NODES_PER_PIXEL,
-            self._mean_cosine, self._mean_sine, self._step_mm,
+            self._means, self._step_mm, self._order,
         )  # fmt: skip
         return self.to_rays @ nodes
 
@@ -108,11 +124,14 @@ def _project_depth(
     cosine: float,
     sine: float,
     step_px: float,
-    mean_cosine: float,
-    mean_sine: float,
+    means: FloatArray,
     step_mm: float,
+    order: int,
 ) -> None:
-    """As the projection of an outer slice, each point times its depth less that of its mean."""
+    """As the projection of an outer slice, each point times a power of its depth.
+
+    The depth less its mean over the angles; or the square of that less its mean.
+    """
     n_y, n_x, n_bins = image.shape
     for k in prange(nodes_px.size):
         t = nodes_px[k]
@@ -127,7 +146,12 @@ def _project_depth(
             r, c = int(row), int(column)
             if not (counts[r, c] or counts[r, c + 1] or counts[r + 1, c] or counts[r + 1, c + 1]):
                 continue
-            weight = (depth - (y * mean_cosine - x * mean_sine)) * step_mm * step_px
+            mean = y * means[0] - x * means[1]
+            power = (depth - mean) * step_mm
+            if order == 2:
+                square = y * y * means[2] + x * x * means[3] - 2.0 * x * y * means[4]
+                power = power * power - (square - mean * mean) * step_mm * step_mm
+            weight = power * step_px
             v, u = row - r, column - c
             a = np.float32((1 - v) * (1 - u) * weight)
             b = np.float32((1 - v) * u * weight)

@@ -35,6 +35,10 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 
 
+#: Half length of a sample that has no depth, as far as rings can tell.
+_NO_DEPTH_MM = 1e-6
+
+
 class Contents(Protocol):
     """What fills an electrode's regions: `Composition` or another chemistry."""
 
@@ -138,6 +142,8 @@ class PatternForward:
         Its width.
     walls:
         Whether the electrode lies in its cell; without, it stands in air.
+    parallax:
+        Whether depth along the beam shifts rings; without, all of the sample scatters from the axis.
     """
 
     def __init__(
@@ -151,6 +157,7 @@ class PatternForward:
         lattice_map: LatticeMap = LMO_LATTICE,
         beam: BeamProfile | None = None,
         walls: bool = True,
+        parallax: bool = True,
         tail_share: float = 0.01,
         n_depths: int = 5,
         n_lattices: int = 96,
@@ -163,7 +170,7 @@ class PatternForward:
         self.bank = render_bank(
             rings.detector,
             lattice_map,
-            half_length_mm=electrode.chamber_radius_mm,
+            half_length_mm=electrode.chamber_radius_mm if parallax else _NO_DEPTH_MM,
             n_depths=n_depths,
             n_lattices=n_lattices,
             structures=planted.structures,
