@@ -81,3 +81,23 @@ def test_what_does_not_fit_is_refused(scan):
         ParallaxLines([outer], translation_mm, TWO_THETA, 0.0)
     with pytest.raises(ProcessingError, match="widest to the narrowest"):
         ParallaxLines([outer, outer], translation_mm, TWO_THETA, DISTANCE_MM)
+
+
+def test_what_the_surroundings_do_in_second_order_is_known():
+    """An even ring around the axis: the first order cancels on the central ray, the second does not."""
+    y, x = np.mgrid[:N, :N] - AXIS_PX
+    ring = (np.hypot(x, y) > 15) & (np.hypot(x, y) < 25)
+    mean_px = mean_depth_px(GEOMETRY.rotation_deg, OutputField.native(N, AXIS_PX))
+    image = (ring[..., None] * shifted(0.0)).astype(np.float32)
+    outer = Outer(image, GEOMETRY, AXIS_PX)
+    centre = np.array([0.0])
+    found = ParallaxLines([outer], centre, TWO_THETA, DISTANCE_MM, order=2).line(90.0)[0]
+    column = np.flatnonzero(ring[30]) - 30.0  # at 90° the depth is −x
+    excess = (STEP_MM * (-column - mean_px[30, 30 + column.astype(int)])) ** 2
+    variance = (STEP_MM * column) ** 2 * 0.5 - (STEP_MM * mean_px[30, 30 + column.astype(int)]) ** 2
+    response = np.degrees(0.5 * np.sin(2 * np.radians(CENTRE_DEG))) / DISTANCE_MM
+    slope2 = np.gradient(np.gradient(shifted(0.0), TWO_THETA), TWO_THETA)
+    expected = 0.5 * response**2 * (excess - variance).sum() * slope2
+    assert np.abs(found - expected).max() < 0.15 * np.abs(expected).max()
+    with pytest.raises(ProcessingError, match="order 3"):
+        ParallaxLines([outer], centre, TWO_THETA, DISTANCE_MM, order=3)
