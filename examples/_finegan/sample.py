@@ -105,10 +105,11 @@ def quick_plan(photons: float = 2e9) -> Plan:
     return Plan(
         radius_mm=0.06,
         chamber_mm=0.066,
-        roi=ScanGeometry.raster(139, 0.001, 150),
+        roi=ScanGeometry.raster(139, 0.001, 120),
         lithium=(0.17, 0.97),
         walls=False,
         photons=photons,
+        bins=450,
     )
 
 
