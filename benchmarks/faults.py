@@ -29,6 +29,7 @@ from xrdct_beamline.storage.journal import JournalFollower
 
 SCAN_S = 120.0  # patience with one slice
 ARMED_S, PAUSE_S, SHORT_PAUSE_S = 15.0, 60.0, 1.5
+LEVEL_S = 0.2  # until the session has seen a level
 MAX_RESUMES = 6
 ENDS_WITH_ERROR = (Fault.WIRE_HIGH, Fault.WIRE_LOW, Fault.WIRE_ALARM, Fault.WIRE_AWAY)
 CATALOG_FAULTS = {Fault.CATALOG_KILLED, Fault.CATALOG_STOPPED}
@@ -115,11 +116,15 @@ class Campaign:
         if wait is not None and wait not in entry.injected:
             entry.injected.append(wait)
             entry.problems += self._disturb_waiting(wait)
+            if wait.fault not in ENDS_WITH_ERROR:
+                return  # it still waits, or has begun
         self._wait_for_pause(PAUSE_S)
         self.rig.set_level("Stuck high")
 
     def _wait_for_pause(self, timeout_s: float) -> None:
         """Order a slice in a pause, and wait until the session waits for it."""
+        self.rig.set_level("Stuck low")
+        time.sleep(LEVEL_S)
         self.rig.session.order(f"pause {timeout_s}")
         deadline_s = time.monotonic() + ARMED_S
         while self.rig.get("TRIG:READY") != "High" and time.monotonic() < deadline_s:
@@ -130,6 +135,7 @@ class Campaign:
         rig, fault = self.rig, injection.fault
         if fault is Fault.WIRE_HIGH:
             inject(rig, injection)
+            time.sleep(LEVEL_S)
             rig.session.order(f"pause {PAUSE_S}")
         else:
             self._wait_for_pause(SHORT_PAUSE_S if fault is Fault.WIRE_LOW else PAUSE_S)

@@ -83,6 +83,12 @@ def test_detector_that_does_not_count_a_series() -> None:
     assert reason_to_reject(replace(GOOD, exposed=None), GRID) == ""
 
 
+def test_beamstop_diode_that_counts_nothing_at_all() -> None:
+    reason = reason_to_reject(replace(GOOD, i1=np.zeros(4)), GRID)
+    assert reason == "the beamstop diode counted nothing in 4 frames"
+    assert reason_to_reject(replace(GOOD, i1=np.array([0.0, 0.0, 0.0, 1.0])), GRID) == ""
+
+
 def test_dark_current_of_the_monitor() -> None:
     dark = replace(GOOD, i0=np.full(4, 300.0))
     assert (

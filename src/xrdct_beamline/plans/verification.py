@@ -127,4 +127,8 @@ def _without_beam(evidence: LineEvidence, minimum_i0: float) -> str:
     # a frame far below its neighbours lost its beam too, whatever the dark current
     least = max(minimum_i0, DIP * float(np.median(evidence.i0)))
     dark = int(np.count_nonzero(evidence.i0 <= least))
-    return f"no beam in {dark} of {evidence.planned} frames (upstream monitor ≤ {least:.3g})" if dark else ""
+    if dark:
+        return f"no beam in {dark} of {evidence.planned} frames (upstream monitor ≤ {least:.3g})"
+    if not np.any(evidence.i1 > 0):  # no sample takes everything along a whole line
+        return f"the beamstop diode counted nothing in {evidence.planned} frames"
+    return ""
