@@ -75,7 +75,7 @@ class Campaign:
         finally:
             self._relieve(everything=True)
         if not is_ended:
-            entry.problems.append(f"no end within {SCAN_S:g} s")
+            entry.problems.append(f"no end after {time.monotonic() - began_s:.0f} s")
             self._replace_session()
         if scan.in_pause:
             self.rig.set_level("Cell")
@@ -97,14 +97,15 @@ class Campaign:
             self._relieve()
             session = self.rig.session
             if session is None or not session.is_running:
-                if not self._active:
-                    self._go_on(entry)
+                if not self._active and not self._go_on(entry):
+                    return False
             elif answer := session.answer():
                 if answer == "done":
                     self.watch.look()
                     return True
                 self._relieve(everything=True)
-                self._go_on(entry, answer)
+                if not self._go_on(entry, answer):
+                    return False
             time.sleep(0.005)
         return False
 
@@ -154,8 +155,8 @@ class Campaign:
             rig.set_level("Stuck high")
         return problems
 
-    def _go_on(self, entry: Entry, answer: str = "") -> None:
-        """Start a session where there is none, and let it take what the slice lacks."""
+    def _go_on(self, entry: Entry, answer: str = "") -> bool:
+        """Start a session where there is none, and let it take what the slice lacks; false if it cannot."""
         rig = self.rig
         if rig.session is None or not rig.session.is_running:
             struck = [i for i in entry.injected if i.fault is Fault.SESSION_KILLED]
@@ -164,13 +165,13 @@ class Campaign:
                 entry.problems += [f"after the kill {name} is {level}" for name, level in unsafe.items()]
             rig.start_session()
         if len(self.watch.runs) > MAX_RESUMES:
-            raise SystemExit(
-                f"slice {self.watch.runs[0]} does not come to an end: {answer}; see {rig.folder}"
-            )
+            entry.problems.append(f"it does not come to an end: {answer}")
+            return False
         if self.watch.runs:
             rig.session.order(f"resume {self.watch.runs[0]}")
         else:
             self._order(entry)
+        return True
 
     def _strike(self, entry: Entry) -> None:
         """Inject what is due."""

@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from _fault_checks import Watch
 from _fault_rig import Rig
 
-from xrdct_beamline.storage.journal import JournalFollower, read_journal
+from xrdct_beamline.storage.journal import read_journal
 from xrdct_beamline.storage.nexus_reader import read_summary
 
 SAMPLE_S = 2.0
@@ -99,7 +98,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
         rig.close()
     used = {name: one.summary() for name, one in usage.items()}
     is_flat = all(
-        one["slope_kB_per_pause"] <= MEMORY_KB
+        (options.short or one["slope_kB_per_pause"] <= MEMORY_KB)
         and one["files_grown"] <= FILES
         and one["threads_grown"] <= FILES
         for one in used.values()
@@ -113,10 +112,9 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
 def _soak(rig: Rig, options: argparse.Namespace) -> tuple[dict[str, Usage], int]:
     """Let pause follow pause; return what was used meanwhile, and how many there were."""
     usage = {name: Usage(getattr(rig, name).pid) for name in ("session", "live", "sim")}
-    watch = Watch(JournalFollower(rig.configuration.paths.journal))
     end_s, sampled_s, number = time.monotonic() + 60 * options.minutes, 0.0, 0
     while number < options.pauses and (time.monotonic() < end_s or number < 4):
-        _one_pause(rig, watch)
+        _one_pause(rig)
         number += 1
         if time.monotonic() - sampled_s > SAMPLE_S or number <= 4:
             sampled_s = time.monotonic()
@@ -128,8 +126,7 @@ def _soak(rig: Rig, options: argparse.Namespace) -> tuple[dict[str, Usage], int]
     return usage, number
 
 
-def _one_pause(rig: Rig, watch: Watch) -> None:
-    watch.begin()
+def _one_pause(rig: Rig) -> None:
     rig.session.order(f"pause {PAUSE_S}")
     deadline_s = time.monotonic() + ARM_S
     while rig.get("TRIG:READY") != "High":

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from xrdct_beamline.domain.errors import ConfigurationError
+
 from .ends import REFUSED
 
 __all__ = ["COMMANDS"]
@@ -120,19 +122,30 @@ def _live(options: argparse.Namespace) -> int:
 
 def _add_replay(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser(
-        "replay", parents=[configured], help="process a journal again, from its raw files"
+        "replay", parents=[configured], help="process a journal again, or bring it into the catalog"
     )
     p.add_argument("journal", type=Path)
-    p.add_argument("--output", type=Path, required=True, help="folder of the processed files")
+    p.add_argument("--output", type=Path, help="folder of the processed files")
+    p.add_argument("--catalog", action="store_true", help="write runs that the catalog does not hold whole")
     p.set_defaults(run=_replay)
 
 
 def _replay(options: argparse.Namespace) -> int:
     from xrdct_beamline.startup.configuration import load_configuration
-    from xrdct_beamline.startup.live import replay_journal
 
-    for path in replay_journal(load_configuration(options.config), options.journal, options.output):
-        print(path)
+    if options.output is None and not options.catalog:
+        raise ConfigurationError("say where to: --output FOLDER for processed files, or --catalog")
+    configuration = load_configuration(options.config)
+    if options.catalog:
+        from xrdct_beamline.startup.catalog import fill_catalog
+
+        for uid in fill_catalog(configuration, options.journal):
+            print(f"in the catalog: {uid}")
+    if options.output is not None:
+        from xrdct_beamline.startup.live import replay_journal
+
+        for path in replay_journal(configuration, options.journal, options.output):
+            print(path)
     return 0
 
 
