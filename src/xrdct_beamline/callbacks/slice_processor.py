@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,8 +18,8 @@ from xrdct_beamline.processing.integration import Integrator
 from xrdct_beamline.processing.reconstruction import IncrementalFBP
 from xrdct_beamline.processing.sinogram import DEAD_MONITOR_SHARE, normalise_by_monitor
 
-from .calibration import detector_of
 from .line_event import LineEvent
+from .line_integrator import LineIntegrator, LocalIntegrator
 from .region_of_interest import OuterScanSource, RegionOfInterest
 from .settings import ProcessingSettings
 from .slice_state import Float32Array, LineResult, SliceRun, SliceSink, SliceState
@@ -57,6 +56,8 @@ class SliceProcessor(DocumentRouter):
         Where the scans around a region of interest are found; without, regions are not corrected.
     make_integrator:
         Stands in for `Integrator` in tests.
+    integrator:
+        Who integrates the lines; by default this process, from ``frame_source``.
     """
 
     def __init__(
@@ -67,14 +68,13 @@ class SliceProcessor(DocumentRouter):
         *,
         outer_scans: OuterScanSource | None = None,
         make_integrator: Callable[..., Any] = Integrator,
+        integrator: LineIntegrator | None = None,
     ) -> None:
         super().__init__()
-        self._frames = frame_source
+        self._integrator = integrator or LocalIntegrator(frame_source, make_integrator)
         self._sink = sink
         self._settings = settings or ProcessingSettings()
         self._regions = RegionOfInterest(outer_scans)
-        self._make_integrator = make_integrator
-        self._integrator_of: tuple[Any, Any] | None = None
         self._slices: dict[str, SliceState] = {}
         self._line_streams: dict[str, str] = {}
         self._slice_of: dict[str, str] = {}  # the run with which the slice of a run began
@@ -93,9 +93,10 @@ class SliceProcessor(DocumentRouter):
             self.close()
         except Exception:  # what an earlier run left behind must not cost this one
             logger.exception("an abandoned slice could not be closed")
-        state = SliceState(run=run, make_radial=lambda: self._integrator(run).radial)
+        state = SliceState(run=run, make_radial=lambda: self._integrator.radial(run))
         state.monitor_reference = self._settings.monitor_reference or self._references.get(run.series_uid)
         self._sink.opened(state)
+        self._integrator.begin(state)
         if run.series_uid and state.monitor_reference:
             self._references[run.series_uid] = state.monitor_reference
         self._slices[run.uid] = state
@@ -180,12 +181,9 @@ class SliceProcessor(DocumentRouter):
     def _integrate(self, state: SliceState, line: LineEvent) -> LineResult:
         run, index = state.run, line.rotation_index
         line.check_direction(run.geometry)
-        integrator = self._integrator(run)
         places = run.geometry.line_translations(index)
-        # A source that can leave the decoding to the integrator's threads is asked to.
-        read = getattr(self._frames, "deferred", self._frames.frames)
-        frames = itertools.islice(read(line.raw_file), len(places) + 1)
-        intensity, sigma = _placed(integrator.many(frames), places, line)
+        patterns = self._integrator.patterns(run, line.raw_file, len(places))
+        intensity, sigma = _placed(patterns, places, line)
         monitor = np.empty(len(places))
         monitor[places] = line.i0
         _drop_dark_frames(state, intensity, monitor, index)
@@ -238,14 +236,6 @@ class SliceProcessor(DocumentRouter):
             self._regions.conclude(state)
         finally:
             self._sink.closed(state)
-
-    def _integrator(self, run: SliceRun) -> Any:
-        """Return the integrator of a run; only the newest is kept, runs of one calibration share it."""
-        detector = detector_of(run.calibration)
-        if self._integrator_of is None or self._integrator_of[0] is not detector:
-            integrator = self._make_integrator(detector, **run.settings.integrator_arguments())
-            self._integrator_of = detector, integrator
-        return self._integrator_of[1]
 
 
 def _placed(

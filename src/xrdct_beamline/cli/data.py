@@ -113,6 +113,7 @@ def _add_process(commands: Any, common: Parser, configured: Parser) -> None:
         "--recipe", type=Path, help="a configuration (.toml), or a processed file made the same way (.nxs)"
     )
     p.add_argument("--search", type=Path, nargs="*", default=[], help="folders with moved raw files")
+    _add_cluster(p)
     p.set_defaults(run=_process)
 
 
@@ -126,9 +127,29 @@ def _process(options: argparse.Namespace) -> int:
     settings = live_settings(load_configuration(file))
     if is_result:
         settings = recipe_of(options.recipe, settings)
-    for path in process_files(options.inputs, options.output, settings=settings, search=options.search):
+    with _cluster(options.cluster) as cluster:
+        paths = process_files(
+            options.inputs, options.output, settings=settings, search=options.search,
+            cluster=cluster, progress=_show_progress,
+        )  # fmt: skip
+    for path in paths:
         print(path)
     return 0
+
+
+def _add_cluster(p: Parser) -> None:
+    p.add_argument(
+        "--cluster", metavar="WHERE", help="Dask workers: local, local:N, or tcp://HOST:PORT of a scheduler"
+    )
+
+
+def _cluster(where: str | None) -> Any:
+    """Return the workers, as a context; None within where there are none."""
+    if where is None:
+        return contextlib.nullcontext()
+    from xrdct_beamline.services.cluster import connect
+
+    return connect(where)
 
 
 def _add_reconstruct(commands: Any, common: Parser, configured: Parser) -> None:
@@ -179,6 +200,7 @@ def _add_refine(commands: Any, common: Parser, configured: Parser) -> None:
     p.add_argument("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="part of the pattern's axis")
     p.add_argument("--background", type=int, help="terms of the background")
     p.add_argument("--force", action="store_true", help="replace the output")
+    _add_cluster(p)
     p.set_defaults(run=_refine)
 
 
@@ -203,10 +225,11 @@ def _refine(options: argparse.Namespace) -> int:
     def progress(done: int, total: int) -> None:
         print(f"\r{done} of {total} voxels", end="", file=sys.stderr, flush=True)
 
-    with _stop_on_interrupt() as stop:
+    with _cluster(options.cluster) as cluster, _stop_on_interrupt() as stop:
         done = refine_file(
-            options.file, options.output, settings, force=options.force, progress=progress, stop=stop
-        )
+            options.file, options.output, settings, force=options.force, progress=progress, stop=stop,
+            pool=cluster and cluster.blocks(),
+        )  # fmt: skip
     print(file=sys.stderr)
     print(", ".join(f"{n} {status}" for status, n in done.counts().items() if n))
     print(done.output)
@@ -271,7 +294,19 @@ def _export(options: argparse.Namespace) -> int:
 
 def _add_bench(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("bench", parents=[common], help="speed and accuracy, as ratios against peers")
-    p.add_argument("what", choices=("integration", "reconstruction", "refinement", "resume"))
+    p.add_argument(
+        "what",
+        choices=(
+            "integration",
+            "reconstruction",
+            "refinement",
+            "resume",
+            "faults",
+            "soak",
+            "lines",
+            "catalog",
+        ),
+    )
     p.add_argument("arguments", nargs=argparse.REMAINDER, help="go to the benchmark, try --help")
     p.set_defaults(run=_bench)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from ._refine_noise import bin_variance
 from ._refine_search import Templates, search_patterns
 from ._refine_voxel import BY_BIN, BY_MODEL, BY_VOXEL, fit_patterns
 
-__all__ = ["Job", "Patterns", "Result", "refine_all"]
+__all__ = ["BlockPool", "Job", "Patterns", "Result", "refine_all"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -89,6 +89,18 @@ class Result:
         return self.theta, self.esd, self.mass, self.mass_esd, self.rwp, self.status
 
 
+class BlockPool(Protocol):
+    """Other processes that fit blocks of voxels."""
+
+    #: Blocks that may be under way at once, and voxels of each.
+    n_blocks: int
+    block_voxels: int
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Any:
+        """Begin a call; return what has its value as ``result()``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Job:
     """What to refine, and how."""
@@ -101,6 +113,7 @@ class Job:
     threads: int
     progress: Callable[[int, int], None]
     stop: threading.Event
+    pool: BlockPool | None = None
 
 
 @dataclass(frozen=True)
@@ -114,22 +127,39 @@ class _Pass:
 
     def run(self, index: IntArray, theta: FloatArray, known: npt.NDArray[np.bool_]) -> Result:
         """Fit some voxels, from ``theta`` where it is known."""
-        job, kit = self.job, self.job.model.kit
-        patterns = job.patterns.take(index)
+        return fit_block(*self.block(index, theta, known))
+
+    def block(self, index: IntArray, theta: FloatArray, known: npt.NDArray[np.bool_]) -> tuple[Any, ...]:
+        """Return all that the fit of some voxels needs: the arguments of `fit_block`."""
+        job = self.job
         sigma = self.sigma.take(index if job.mode == BY_VOXEL else np.zeros(1, dtype=np.int64))
-        part = Result.empty(index.size, theta.shape[1], kit.n_nodes.size)
-        part.theta[...] = theta
-        t = self.templates
-        search_patterns(
-            patterns, known, t.rows, t.gram, t.lines, t.first, t.cells, kit.first_cell, kit.n_cell, part.theta
-        )
-        fit_patterns(kit, patterns, sigma, job.mode, job.relative, *part.arrays())
-        return part
+        weights = job.mode, job.relative
+        return job.model, self.templates, weights, job.patterns.take(index), sigma, theta, known
 
     def store(self, index: IntArray, part: Result) -> None:
         """Put the fit of some voxels where it belongs."""
         for whole, piece in zip(self.result.arrays(), part.arrays(), strict=True):
             whole[index] = piece
+
+
+def fit_block(
+    model: PatternModel,
+    templates: Templates,
+    weights: tuple[int, bool],
+    patterns: npt.NDArray[np.float32],
+    sigma: npt.NDArray[np.float32],
+    theta: FloatArray,
+    known: npt.NDArray[np.bool_],
+) -> Result:
+    """Fit patterns ``(n, bin)``, from ``theta`` where it is known; each as if it were alone."""
+    kit, t = model.kit, templates
+    part = Result.empty(known.size, theta.shape[1], kit.n_nodes.size)
+    part.theta[...] = theta
+    search_patterns(
+        patterns, known, t.rows, t.gram, t.lines, t.first, t.cells, kit.first_cell, kit.n_cell, part.theta
+    )
+    fit_patterns(kit, patterns, sigma, *weights, *part.arrays())
+    return part
 
 
 def refine_all(job: Job, start: RefinedMaps | None) -> Result:
@@ -147,7 +177,20 @@ def refine_all(job: Job, start: RefinedMaps | None) -> Result:
         templates = job.model.templates(1.0 / sigma.array[0].astype(np.float64) ** 2)
     whole = _Pass(job, sigma, templates, result)
     theta, known = _starting_points(job, start)
-    _run_chunks(whole, theta, known)
+    if job.pool is None:
+        with ThreadPoolExecutor(job.threads, thread_name_prefix="refine") as threads:
+
+            def submit(index: IntArray) -> Any:
+                return threads.submit(whole.run, index, theta[index], known[index])
+
+            _run_chunks(whole, submit, 2 * job.threads, CHUNK)
+    else:
+        pool = job.pool
+
+        def send(index: IntArray) -> Any:
+            return pool.submit(fit_block, *whole.block(index, theta[index], known[index]))
+
+        _run_chunks(whole, send, pool.n_blocks, pool.block_voxels)
     _rescue(whole, known)
     return result
 
@@ -224,27 +267,26 @@ def _starting_points(job: Job, start: RefinedMaps | None) -> tuple[FloatArray, n
     return theta, known
 
 
-def _split(index: IntArray) -> list[IntArray]:
-    return [index[i : i + CHUNK] for i in range(0, index.size, CHUNK)]
+def _split(index: IntArray, size: int = CHUNK) -> list[IntArray]:
+    return [index[i : i + size] for i in range(0, index.size, size)]
 
 
-def _run_chunks(whole: _Pass, theta: FloatArray, known: npt.NDArray[np.bool_]) -> None:
+def _run_chunks(whole: _Pass, submit: Callable[[IntArray], Any], n_under_way: int, size: int) -> None:
     """Fit all voxels, telling of the progress in this thread, until the job is stopped."""
-    job, n = whole.job, theta.shape[0]
-    chunks = deque(_split(np.arange(n)))
-    under_way: deque[tuple[IntArray, Future[Result]]] = deque()
+    job, n = whole.job, whole.job.patterns.size
+    chunks = deque(_split(np.arange(n), size))
+    under_way: deque[tuple[IntArray, Any]] = deque()
     done = 0
-    with ThreadPoolExecutor(job.threads, thread_name_prefix="refine") as pool:
-        while chunks or under_way:
-            while chunks and len(under_way) < 2 * job.threads and not job.stop.is_set():
-                index = chunks.popleft()
-                under_way.append((index, pool.submit(whole.run, index, theta[index], known[index])))
-            if not under_way:
-                break  # stopped
-            index, future = under_way.popleft()
-            whole.store(index, future.result())
-            done += index.size
-            job.progress(done, n)
+    while chunks or under_way:
+        while chunks and len(under_way) < n_under_way and not job.stop.is_set():
+            index = chunks.popleft()
+            under_way.append((index, submit(index)))
+        if not under_way:
+            break  # stopped
+        index, future = under_way.popleft()
+        whole.store(index, future.result())
+        done += index.size
+        job.progress(done, n)
 
 
 def _rescue(whole: _Pass, known: npt.NDArray[np.bool_]) -> None:

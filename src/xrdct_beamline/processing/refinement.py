@@ -17,12 +17,12 @@ from xrdct_beamline.domain.errors import ProcessingError
 from xrdct_beamline.domain.results import RefinedMaps, RefinementStatus
 
 from ._refine_model import PatternModel
-from ._refine_run import Job, Patterns, Result, refine_all
+from ._refine_run import BlockPool, Job, Patterns, Result, refine_all
 from ._refine_voxel import BY_BIN, BY_MODEL, BY_VOXEL
 from ._settings import default_threads
 from .peak_profile import Profile
 
-__all__ = ["PatternModel", "Profile", "RefinedMaps", "RefinementStatus", "refine"]
+__all__ = ["BlockPool", "PatternModel", "Profile", "RefinedMaps", "RefinementStatus", "refine"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,6 +36,7 @@ def refine(
     start: RefinedMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
+    pool: BlockPool | None = None,
 ) -> RefinedMaps:
     """Fit the model to each pattern.
 
@@ -62,6 +63,8 @@ def refine(
         Called with the voxels done and all of them, in this thread.
     stop:
         Once set, the maps are returned as they are, the rest as ``NOT_MEASURED``.
+    pool:
+        Other processes that fit the voxels, instead of this one's threads; the maps are the same.
 
     Raises
     ------
@@ -91,6 +94,7 @@ def refine(
         threads=default_threads() if threads is None else threads,
         progress=progress or (lambda _done, _total: None),
         stop=stop or threading.Event(),
+        pool=pool,
     )
     return _maps(model, refine_all(job, start), patterns.shape)
 

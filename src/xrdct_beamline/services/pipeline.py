@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xrdct_beamline.callbacks.cell_recorder import CellHistory, CellRecorder
+from xrdct_beamline.callbacks.line_integrator import LineIntegrator
 from xrdct_beamline.callbacks.map_builder import MapBuilder
 from xrdct_beamline.callbacks.map_settings import MapSettings
 from xrdct_beamline.callbacks.scan_recorder import ScanRecorder
@@ -98,6 +99,8 @@ class Pipeline:
         Where snapshots go.
     on_slice:
         Called with the path of each processed file that has been ended.
+    integrator:
+        Who integrates the lines; by default this process.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Pipeline:
         settings: LiveSettings,
         store: SnapshotStore,
         on_slice: Callable[[Path], None] | None = None,
+        integrator: LineIntegrator | None = None,
     ) -> None:
         self._files = NexusSink(output_dir, settings.slice_every_lines, on_slice, settings.maps)
         self._page = SnapshotSink(store, output_dir, settings.phases, settings.title, settings.maps)
@@ -116,6 +120,7 @@ class Pipeline:
             Sinks([*maps, self._files, self._page]),
             settings.processing,
             outer_scans=ProcessedScans(output_dir),
+            integrator=integrator,
         )
         self._cell = CellRecorder(self._see_cell)
         self._history: CellHistory | None = None

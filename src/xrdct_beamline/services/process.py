@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from xrdct_beamline.storage.journal import Document, read_journal
 from xrdct_beamline.storage.master import read_master
 from xrdct_beamline.storage.nexus_reader import read_settings
 
+from .cluster import Cluster, ClusterIntegrator, accepted_lines
 from .pipeline import LiveSettings
 from .replay import replay
 
@@ -28,7 +29,13 @@ logger = logging.getLogger(__name__)
 
 
 def process_files(
-    inputs: Sequence[Path], output_dir: Path, *, settings: LiveSettings, search: Sequence[Path] = ()
+    inputs: Sequence[Path],
+    output_dir: Path,
+    *,
+    settings: LiveSettings,
+    search: Sequence[Path] = (),
+    cluster: Cluster | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Process the scans of master files and journals with the callbacks of live processing.
 
@@ -46,6 +53,10 @@ def process_files(
         The recipe.
     search:
         Folders in which raw files are looked for by name.
+    cluster:
+        Who integrates the lines; by default this process. The results are the same.
+    progress:
+        Called with the lines gone through and all of them.
 
     Raises
     ------
@@ -54,7 +65,12 @@ def process_files(
     DataError
         If an input is not there or damaged.
     """
-    return replay(_documents(inputs), output_dir, settings=settings, search=search)
+    documents = list(_documents(inputs))
+    integrator = None
+    if cluster is not None:
+        integrator = ClusterIntegrator(cluster, (*settings.search, *search), accepted_lines(documents))
+    followed = documents if progress is None else _followed(documents, progress)
+    return replay(followed, output_dir, settings=settings, search=search, integrator=integrator)
 
 
 def recipe_of(path: Path, settings: LiveSettings) -> LiveSettings:
@@ -112,6 +128,16 @@ def _documents(inputs: Sequence[Path]) -> Iterator[Document]:
             raise ConfigurationError(f"{path} is neither a master file (.nxs) nor a journal (.jsonl)")
     for _, scan in sorted(scans, key=lambda scan: scan[0]):
         yield from scan
+
+
+def _followed(documents: Sequence[Document], progress: Callable[[int, int], None]) -> Iterator[Document]:
+    total = sum("line_verdict" in doc["data"] for name, doc in documents if name == "event")
+    done = 0
+    for name, doc in documents:
+        yield name, doc
+        if name == "event" and "line_verdict" in doc["data"]:
+            done += 1
+            progress(done, total)
 
 
 def _data_of(line: ScanLine) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from xrdct_beamline.callbacks.map_settings import MapSettings
 from xrdct_beamline.domain.detector import DetectorGeometry
 from xrdct_beamline.domain.errors import ConfigurationError
 from xrdct_beamline.domain.results import RefinedMaps, RefinementStatus
-from xrdct_beamline.processing.refinement import refine
+from xrdct_beamline.processing.refinement import BlockPool, refine
 from xrdct_beamline.storage.maps import MapsHeader, write_maps_file
 from xrdct_beamline.storage.nexus_reader import ProcessedSlice, read_poni, read_processed
 
@@ -57,6 +57,7 @@ def refine_file(
     threads: int | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    pool: BlockPool | None = None,
 ) -> RefinedFile:
     """Refine each voxel of a processed file's slice, and write the maps into a file of their own.
 
@@ -70,7 +71,7 @@ def refine_file(
         Phases, instrument and range.
     force:
         Replace the output if it is there.
-    progress, stop:
+    progress, stop, pool:
         As in `processing.refinement.refine`.
 
     Raises
@@ -95,6 +96,7 @@ def refine_file(
         threads=threads,
         progress=progress,
         stop=stop,
+        pool=pool,
     )
     write_maps_file(output, maps, _header(path, found, settings))
     return RefinedFile(output=output, maps=maps, interrupted=stop.is_set())

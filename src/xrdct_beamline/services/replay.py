@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from xrdct_beamline.callbacks.line_integrator import LineIntegrator
 from xrdct_beamline.display.snapshot import SnapshotStore
 from xrdct_beamline.storage.journal import Document, read_journal
 from xrdct_beamline.storage.locks import OwnerLock
@@ -26,6 +27,7 @@ def replay(
     settings: LiveSettings | None = None,
     search: Sequence[Path] = (),
     run_uid: str | None = None,
+    integrator: LineIntegrator | None = None,
 ) -> list[Path]:
     """Process runs again; return their processed files.
 
@@ -41,6 +43,8 @@ def replay(
         Folders in which raw files are looked for by name, as on another machine.
     run_uid:
         Only this run, with those that it resumes or that resume it; its first letters suffice.
+    integrator:
+        Who integrates the lines; by default this process.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def replay(
         documents = _of_slice(journal, run_uid)
     folder = checked_output(output_dir)
     with OwnerLock(folder / LOCK_NAME, what=f"output folder {folder}"):
-        pipeline = Pipeline(folder, settings, SnapshotStore())
+        pipeline = Pipeline(folder, settings, SnapshotStore(), integrator=integrator)
         try:
             for name, doc in documents:
                 pipeline(name, doc)
