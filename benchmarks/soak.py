@@ -157,12 +157,29 @@ def _counts(rig: Rig, pauses: int, options: argparse.Namespace) -> dict[str, obj
         integrated = sum(summary.frames_integrated for summary in summaries)
         time.sleep(0.5)
     return {
+        **_first_lines(rig),
         "frames_planned": planned,
         "frames_captured": captured,
         "frames_integrated": integrated,
         "slices_complete": complete,
         "retakes": verdicts["retake"],
         "exact": captured == planned == integrated and complete == pauses,
+    }
+
+
+def _first_lines(rig: Rig) -> dict[str, float]:
+    """Return the time from an edge that has lasted to the first exposures, moves apart."""
+    edge_s, taken_s = 0.0, []
+    for name, doc in read_journal(rig.configuration.paths.journal):
+        data = doc["data"] if name == "event" else {}
+        edge_s = data.get("trigger_edge_s", edge_s)
+        if edge_s and "line_started_s" in data:
+            settled_s = edge_s + rig.configuration.devices.trigger_settings.debounce_s
+            taken_s.append(data["line_started_s"] - data["line_move_s"] - settled_s)
+            edge_s = 0.0
+    return {
+        "edge_to_first_line_s": round(float(np.median(taken_s)), 3),
+        "edge_to_first_line_s_p95": round(float(np.quantile(taken_s, 0.95)), 3),
     }
 
 
