@@ -27,7 +27,7 @@ FILTERS = (("ramp", 0.0), ("hann", 0.0), ("hann", 1.0))
 def plans() -> dict[str, Plan]:
     """Return the geometries by name."""
     disc = replace(full_plan(), bins=300)
-    small = replace(disc, radius_mm=0.16, chamber_mm=0.17, outers=(), walls=False)
+    small = replace(disc, radius_mm=0.16, chamber_mm=0.175, outers=(), walls=False)
     return {
         "as published": disc,
         "no parallax": replace(disc, parallax=False),
