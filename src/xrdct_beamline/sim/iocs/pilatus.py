@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import deque
 from concurrent.futures import Executor
 from enum import StrEnum
 from typing import Any
@@ -128,6 +129,7 @@ class Pilatus(PVGroup):
         self._over = asyncio.Event()
         self._aborted = False
         self._n_read = 0  # of this series
+        self._unread: deque[Exposure] = deque()
         self._frames = Counter(self.array_counter)
 
     async def prepare(self) -> None:
@@ -170,6 +172,7 @@ class Pilatus(PVGroup):
         if self._series is not None:
             return
         series = self._series = self._new_series()
+        self._unread.clear()
         self._over.clear()
         self._aborted, self._n_read = False, 0
         await self._publish_counters()
@@ -259,12 +262,20 @@ class Pilatus(PVGroup):
         loop.call_later(delay_s, self._start_free_running, series, start_s, number + 1)
 
     def _await_end(self, series: ExposureSeries, exposure: Exposure) -> None:
+        self._unread.append(exposure)
         delay_s = exposure.end_s + READOUT_S - self._clock()
-        asyncio.get_running_loop().call_later(max(delay_s, 0.0), self._read, series, exposure)
+        asyncio.get_running_loop().call_later(max(delay_s, 0.0), self._read, series)
 
-    def _read(self, series: ExposureSeries, exposure: Exposure) -> None:
-        """Read an exposure out: have it rendered and written."""
-        if series is not self._series or self._aborted or self._state.faults.detector_hangs:
+    def _read(self, series: ExposureSeries) -> None:
+        """Read the oldest exposure out: have it rendered and written.
+
+        On a busy machine the timers of two exposures may fire in either order; a detector's frames
+        do not overtake each other.
+        """
+        if series is not self._series or not self._unread:
+            return
+        exposure = self._unread.popleft()
+        if self._aborted or self._state.faults.detector_hangs:
             return
         self._frames.value += 1
         to_plugin = self.array_callbacks.readback.value == "Enable" and self._plugin.enqueue()
