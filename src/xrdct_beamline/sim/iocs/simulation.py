@@ -65,7 +65,7 @@ class Simulation:
         )
         p, seed = options.prefix, options.seed
         self.plugin = Hdf5Plugin(f"{p}PIL:HDF1:", shape=self.model.shape, executor=self.executor)
-        pilatus = Pilatus(
+        pilatus = self._pilatus = Pilatus(
             f"{p}PIL:cam1:",
             model=self.model,
             plugin=self.plugin,
@@ -135,6 +135,7 @@ class Simulation:
             on_ready()
 
     async def close(self) -> None:
-        """Close the raw file and end the worker."""
+        """Close the raw file and end the worker; exposures that end later find none."""
+        self._pilatus.abort()
         await self.plugin.close()
         self.executor.shutdown(cancel_futures=True)
