@@ -76,7 +76,11 @@ class DetectorGeometry:
             text = Path(poni).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CalibrationError(f"the PONI file {poni} cannot be read: {error}") from error
-        return cls(poni_text=text, user_mask=_mask_array(mask), detector=detector)
+        user_mask = _mask_array(mask)
+        try:
+            return cls(poni_text=text, user_mask=user_mask, detector=detector)
+        except CalibrationError as error:
+            raise CalibrationError(f"with the PONI file {poni}: {error}") from error
 
     @classmethod
     def from_metadata(cls, metadata: CalibrationMetadata) -> DetectorGeometry:

@@ -95,7 +95,10 @@ class Instrument:
         ends = values["two_theta_range_deg"]
         if not isinstance(ends, list) or len(ends) != 2:
             raise CalibrationError(f"two_theta_range_deg of {origin} is {ends!r}; it must be two angles")
-        return cls(**{**values, "two_theta_range_deg": (ends[0], ends[1])})
+        try:
+            return cls(**{**values, "two_theta_range_deg": (ends[0], ends[1])})
+        except (CalibrationError, TypeError, ValueError) as error:
+            raise CalibrationError(f"{origin} cannot be used: {error}") from error
 
     def to_toml(self) -> str:
         """Return the text of an instrument file."""

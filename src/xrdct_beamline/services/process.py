@@ -83,7 +83,10 @@ def recipe_of(path: Path, settings: LiveSettings) -> LiveSettings:
     ConfigurationError
         If its recipe cannot be used by this version.
     """
-    values = json.loads(read_settings(path))
+    try:
+        values = dict(json.loads(read_settings(path)))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"the recipe in {path} is damaged: {error}; name another file") from error
     maps = values.get("refinement")
     return replace(
         settings,

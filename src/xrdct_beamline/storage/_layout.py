@@ -2,14 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["new_data_group", "new_group", "new_room"]
+from xrdct_beamline.domain.errors import DataError, XrdctError
+
+from ._heaps import check_text_heaps
+
+__all__ = ["FILE_SCHEMA", "new_data_group", "new_group", "new_room", "numbers", "reading", "write_schema"]
+
+#: Version of the layout of processed files, maps and masters. It grows when older readers would go
+#: wrong; `reading` lets every version up to this one pass, and those from before there was one.
+FILE_SCHEMA = 1
+
+_SCHEMA = "xrdct_schema"
+#: What h5py, numpy, json and the conversions raise on files that were tampered with or damaged.
+_DAMAGE = (
+    OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError, OverflowError,
+    MemoryError, RecursionError, NotImplementedError,
+)  # fmt: skip
+
+
+def write_schema(file: h5py.File) -> None:
+    """Say in a new file how it is laid out."""
+    file.attrs[_SCHEMA] = FILE_SCHEMA
+
+
+def numbers(
+    group: h5py.Group, name: str, shape: Sequence[int | None], kinds: str = "iuf"
+) -> npt.NDArray[Any]:
+    """Return a dataset of numbers that has a shape, None standing for any length, and a kind.
+
+    Raises
+    ------
+    KeyError
+        If it is not there.
+    ValueError
+        If it has another shape, or does not hold numbers of these kinds.
+    """
+    dataset = group[name]
+    found = getattr(dataset, "shape", None)
+    if found is None or dataset.dtype.kind not in kinds:
+        raise ValueError(f"{dataset.name} does not hold the numbers that it should")
+    if len(found) != len(shape) or any(n not in (None, m) for n, m in zip(shape, found, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{dataset.name} has shape {found}, not ({wanted})")
+    values: npt.NDArray[Any] = dataset[()]
+    return values
+
+
+@contextlib.contextmanager
+def reading(path: Path | str, what: str) -> Iterator[h5py.Group]:
+    """Open a file for reading and yield its entry; whatever is wrong with it is told by its name.
+
+    Parameters
+    ----------
+    what:
+        What the file should be.
+
+    Raises
+    ------
+    DataError
+        If it is not there, no such file, damaged, or of a version that is not known yet.
+    """
+    try:
+        check_text_heaps(path)
+        with h5py.File(path, "r", locking=False) as file:
+            schema = int(file.attrs.get(_SCHEMA, 0))
+            if schema > FILE_SCHEMA:
+                raise DataError(
+                    f"{path} has layout {schema}, this version reads up to {FILE_SCHEMA}; install a newer one"
+                )
+            yield file["entry"]
+    except XrdctError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path} is no {what}, or a damaged one: {error}") from error
+    except _DAMAGE as error:
+        raise DataError(f"{path} is no {what}, or a damaged one: {error}") from error
 
 
 def new_group(parent: h5py.Group, name: str, nx_class: str, **attributes: Any) -> h5py.Group:

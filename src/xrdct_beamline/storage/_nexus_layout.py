@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ._layout import new_data_group, new_group, new_room
+from ._layout import new_data_group, new_group, new_room, write_schema
 from .interior import FIGURES_BYTES, REASONS_BYTES
 from .maps import lay_out_maps
 
@@ -37,6 +37,7 @@ _SIGNAL_NAME = "counts per pixel at the monitor's reference"
 def lay_out(file: h5py.File, header: ProcessedHeader, radial: FloatArray, version: str) -> None:
     """Write all that is known before the first line, and room for all that follows."""
     file.attrs["default"] = "entry"
+    write_schema(file)
     file.attrs["creator"] = f"xrdct-beamline {version}"
     entry = new_group(file, "entry", "NXentry", default="overview")
     _write_run(entry, header)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.results import RefinedMaps
 
-from ._layout import new_data_group, new_group, new_room
+from ._layout import new_data_group, new_group, new_room, numbers, reading, write_schema
 
 __all__ = ["MapsHeader", "lay_out_maps", "map_group_name", "read_maps", "write_maps", "write_maps_file"]
 
@@ -126,6 +126,7 @@ def write_maps_file(path: Path, maps: RefinedMaps, header: MapsHeader) -> None:
 
 def _fill(file: h5py.File, maps: RefinedMaps, header: MapsHeader) -> None:
     file.attrs["default"] = "entry"
+    write_schema(file)
     entry = new_group(file, "entry", "NXentry", default="maps")
     process = new_group(entry, "process", "NXprocess")
     process["program"], process["version"] = "xrdct-beamline", version("xrdct-beamline")
@@ -177,31 +178,32 @@ def read_maps(path: Path | str) -> RefinedMaps:
     DataError
         If the file holds no maps.
     """
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            entry = file["entry"]
-            if "maps" not in entry or (entry["maps/fit/status"][()] == NOT_REFINED).all():
-                raise DataError(f"{path} holds no refined maps; run xrdct refine on it")
-            return _read(entry["maps"])
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} is no processed file, or a damaged one: {error}") from error
+    with reading(path, "processed file") as entry:
+        if "maps" not in entry or (entry["maps/fit/status"][()] == NOT_REFINED).all():
+            raise DataError(f"{path} holds no refined maps; run xrdct refine on it")
+        return _read(entry["maps"])
 
 
 def _read(maps: h5py.Group) -> RefinedMaps:
     groups = {str(group.attrs["phase"]): group for group in maps.values() if "phase" in group.attrs}
 
-    def each(dataset: str) -> dict[str, npt.NDArray[np.float64]]:
-        return {phase: group[dataset][()].astype(np.float64) for phase, group in groups.items()}
-
     fit = maps["fit"]
+    status = numbers(fit, "status", (None, None))
+    if not groups:
+        raise ValueError("it names no phase")
+
+    def each(dataset: str) -> dict[str, npt.NDArray[np.float64]]:
+        shape = (*status.shape, 6) if dataset.startswith("cell") else status.shape
+        return {phase: numbers(group, dataset, shape).astype(np.float64) for phase, group in groups.items()}
+
     return RefinedMaps(
         names=tuple(sorted(groups, key=lambda phase: int(groups[phase].attrs["place"]))),
         **{attribute: each(dataset) for dataset, attribute, _ in _OF_PHASE if dataset not in _DERIVED},
-        background=fit["background"][()].astype(np.float64),
-        width=fit["width"][()].astype(np.float64),
-        width_esd=fit["width_errors"][()].astype(np.float64),
-        rwp=fit["rwp"][()].astype(np.float64),
-        status=fit["status"][()].astype(np.int8),
+        background=numbers(fit, "background", (*status.shape, None)).astype(np.float64),
+        width=numbers(fit, "width", status.shape).astype(np.float64),
+        width_esd=numbers(fit, "width_errors", status.shape).astype(np.float64),
+        rwp=numbers(fit, "rwp", status.shape).astype(np.float64),
+        status=status.astype(np.int8),
     )
 
 

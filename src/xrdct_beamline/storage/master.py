@@ -21,7 +21,7 @@ from xrdct_beamline.domain.errors import DataError
 from xrdct_beamline.domain.records import ScanLine, ScanRecord
 from xrdct_beamline.domain.scan import ScanGeometry
 
-from ._layout import new_data_group, new_group
+from ._layout import new_data_group, new_group, numbers, reading, write_schema
 
 __all__ = ["FRAMES", "read_master", "write_master"]
 
@@ -60,11 +60,8 @@ def read_master(path: Path | str) -> ScanRecord:
         If it is not there, damaged, or no master file.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _record(file["entry"], path.absolute().parent)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is no master file, or a damaged one: {error}") from error
+    with reading(path, "master file") as entry:
+        return _record(entry, path.absolute().parent)
 
 
 def _record(entry: h5py.Group, folder: Path) -> ScanRecord:
@@ -72,9 +69,12 @@ def _record(entry: h5py.Group, folder: Path) -> ScanRecord:
     geometry = ScanGeometry.from_metadata(start["xrdct"]["geometry"])
     lines = entry["lines"]
     shape = (len(geometry.line_order), geometry.shape[1])
-    position_mm = lines["captured_position"][()].reshape(shape)
-    i0, i1 = (entry[name]["data"][()].reshape(shape) for name in ("i0", "i1"))
-    attempt, started_s, ended_s = (lines[name][()] for name in ("attempt", "started", "ended"))
+    frames = (shape[0] * shape[1],)
+    position_mm = numbers(lines, "captured_position", frames).reshape(shape)
+    i0, i1 = (numbers(entry, f"{name}/data", frames).reshape(shape) for name in ("i0", "i1"))
+    attempt, started_s, ended_s = (
+        numbers(lines, name, shape[:1]) for name in ("attempt", "started", "ended")
+    )
     found = [
         ScanLine(
             rotation_index=int(index),
@@ -103,6 +103,7 @@ def _record(entry: h5py.Group, folder: Path) -> ScanRecord:
 
 def _write(file: h5py.File, folder: Path, record: ScanRecord) -> None:
     file.attrs["default"] = "entry"
+    write_schema(file)
     file.attrs["creator"] = f"xrdct-beamline {version('xrdct-beamline')}"
     entry = new_group(file, "entry", "NXentry", default="data")
     start = record.start

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from xrdct_beamline.domain.errors import DataError
+
+from ._layout import numbers, reading
 
 __all__ = [
     "LineStatus",
@@ -99,8 +99,9 @@ def read_summary(path: Path | str) -> ProcessedSummary:
     DataError
         If it is not there, damaged, or no processed file.
     """
-    with _reading(path) as entry:
-        status = entry["lines/status"][()]
+    with reading(path, "processed file") as entry:
+        measured = numbers(entry, "sinogram/measured", (None, None))
+        status = numbers(entry, "lines/status", measured.shape[:1])
         is_finished, is_complete = bool(entry["finished"][()]), bool(entry["complete"][()])
         state_index = int(entry["state_index"][()])
         return ProcessedSummary(
@@ -114,8 +115,8 @@ def read_summary(path: Path | str) -> ProcessedSummary:
             lines_done=int((status == LineStatus.DONE).sum()),
             lines_bad=int((status == LineStatus.BAD).sum()),
             lines_retaken=int(entry["lines_retaken"][()]),
-            frames_planned=int(entry["sinogram/measured"].size),
-            frames_integrated=int(entry["sinogram/measured"][()].sum()),
+            frames_planned=int(measured.size),
+            frames_integrated=int(measured.astype(bool).sum()),
         )
 
 
@@ -127,20 +128,22 @@ def read_processed(path: Path | str) -> ProcessedSlice:
     DataError
         If the file is not there, damaged, or holds no slice yet.
     """
-    with _reading(path) as entry:
+    with reading(path, "processed file") as entry:
         group = entry["slice"]
         if not group["covered_deg"][()] > 0:
             raise DataError(
                 f"the processed file {path} holds no slice yet; wait for its end, or replay the run"
             )
-        x_mm, y_mm = group["x"][()], group["y"][()]
+        x_mm, y_mm = (numbers(group, axis, (None,)) for axis in "xy")
+        radial = numbers(group, "radial", (None,), "f")
+        shape = (y_mm.size, x_mm.size, radial.size)
         step_mm = float(x_mm[1] - x_mm[0])
         half = step_mm / 2
         return ProcessedSlice(
-            intensity=group["intensity"][()],
-            sigma=group["intensity_errors"][()],
-            sinogram=entry["sinogram/intensity"][()],
-            radial=group["radial"][()],
+            intensity=numbers(group, "intensity", shape, "f"),
+            sigma=numbers(group, "intensity_errors", shape, "f"),
+            sinogram=numbers(entry, "sinogram/intensity", (None, None, radial.size), "f"),
+            radial=radial,
             unit=entry["unit"][()].decode(),
             step_mm=step_mm,
             extent_mm=(
@@ -157,7 +160,7 @@ def read_poni(path: Path | str) -> str:
     DataError
         If the file is no processed file.
     """
-    with _reading(path) as entry:
+    with reading(path, "processed file") as entry:
         return entry["calibration/poni"][()].decode()
 
 
@@ -169,7 +172,7 @@ def read_settings(path: Path | str) -> str:
     DataError
         If the file is no processed file.
     """
-    with _reading(path) as entry:
+    with reading(path, "processed file") as entry:
         return entry["process/settings"][()].decode()
 
 
@@ -187,19 +190,11 @@ def read_rays(path: Path | str) -> ProcessedRays:
     DataError
         If the file is not there or damaged.
     """
-    with _reading(path) as entry:
+    with reading(path, "processed file") as entry:
+        sigma = numbers(entry, "sinogram/intensity_errors", entry["sinogram/intensity"].shape)
         return ProcessedRays(
-            sigma=entry["sinogram/intensity_errors"][()],
-            rotation_deg=entry["sinogram/rotation"][()],
+            sigma=sigma,
+            rotation_deg=numbers(entry, "sinogram/rotation", sigma.shape[:1]),
             axis_px=float(entry["geometry/axis_px"][()]),
             poni=entry["calibration/poni"][()].decode(),
         )
-
-
-@contextlib.contextmanager
-def _reading(path: Path | str) -> Any:
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            yield file["entry"]
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path} is no processed file, or a damaged one: {error}") from error

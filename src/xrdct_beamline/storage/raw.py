@@ -351,4 +351,8 @@ def _is_absent(dataset: h5py.Dataset, index: int) -> bool:
     """Whether a frame's chunk was never written; HDF5 itself would hand out zeros for it."""
     if dataset.chunks is None or dataset.chunks[1:] != dataset.shape[1:]:
         return False
-    return dataset.id.get_chunk_info_by_coord((index - index % dataset.chunks[0], 0, 0)).byte_offset is None
+    first = index - index % dataset.chunks[0]
+    try:
+        return dataset.id.get_chunk_info_by_coord((first, 0, 0)).byte_offset is None
+    except (OSError, RuntimeError, ValueError):
+        return False  # the index of the chunks is damaged, which reading will say
