@@ -21,7 +21,7 @@ from xrdct_beamline.storage.nexus_reader import ProcessedSummary, read_processed
 
 __all__ = ["Reference", "Watch", "check", "frames_of", "make_reference"]
 
-LIVE_PATIENCE_S = 60.0
+LIVE_PATIENCE_S = 240.0  # a live service that starts again looks through the whole journal
 
 
 @dataclass(slots=True)
@@ -162,7 +162,10 @@ def _in_file(rig: Rig, watch: Watch, reference: Reference, entry: Entry) -> list
         )
     if not entry.accepted:
         return problems
-    sinogram, accepted = read_processed(path).sinogram, sorted(_accepted(watch))
+    try:
+        sinogram, accepted = read_processed(path).sinogram, sorted(_accepted(watch))
+    except DataError as error:
+        return [*problems, str(error)]
     if not np.array_equal(sinogram[accepted], reference.sinogram[accepted], equal_nan=True):
         problems.append("the sinogram differs from the undisturbed one")
     if entry.marked and not np.isnan(sinogram[sorted(entry.marked)]).all():
