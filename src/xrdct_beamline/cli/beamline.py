@@ -207,5 +207,19 @@ def _check(options: argparse.Namespace) -> int:
     return REFUSED if failed else 0
 
 
+def _add_catalog(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("catalog", parents=[configured], help="serve the catalog of runs")
+    p.add_argument("what", choices=("serve",), help="serve: on loopback, until interrupted")
+    p.set_defaults(run=_catalog)
+
+
+def _catalog(options: argparse.Namespace) -> int:
+    from xrdct_beamline.startup.catalog_serve import serve_catalog
+    from xrdct_beamline.startup.configuration import load_configuration
+
+    serve_catalog(load_configuration(options.config), lambda text: print(text, flush=True))
+    return 0
+
+
 #: In the order of the help.
-COMMANDS = (_add_demo, _add_sim, _add_shell, _add_live, _add_replay, _add_resume, _add_check)
+COMMANDS = (_add_demo, _add_sim, _add_shell, _add_live, _add_replay, _add_resume, _add_catalog, _add_check)

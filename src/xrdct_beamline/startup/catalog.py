@@ -33,7 +33,7 @@ def fill_catalog(configuration: Configuration, journal: Path) -> list[str]:
     lock = paths.journal.with_name(paths.journal.name + ".lock")
     with (
         OwnerLock(lock, what=f"journal {paths.journal}"),
-        CatalogServer(paths.catalog, [paths.raw]) as server,
+        CatalogServer(paths.catalog, [paths.raw], database=configuration.catalog.database) as server,
     ):
         client = server.connect()
         with client.context:

@@ -199,6 +199,7 @@ class CatalogSettings:
 
     enabled: bool = True
     profile: str = "xrdct"
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,13 +259,13 @@ class Session:
         self._heartbeat.start()
 
     def _open_catalog(self) -> None:
-        paths, profile = self.configuration.paths, self.configuration.catalog.profile
-        self._server = CatalogServer(paths.catalog, [paths.raw])
+        paths, chosen = self.configuration.paths, self.configuration.catalog
+        self._server = CatalogServer(paths.catalog, [paths.raw], database=chosen.database)
         self._server.start()
         self.catalog = CatalogSubscriber(self._server.connect)
         self.RE.subscribe(self.catalog)
         try:
-            write_profile(paths.catalog, [paths.raw], name=profile)
+            write_profile(paths.catalog, [paths.raw], name=chosen.profile, database=chosen.database)
         except ConfigurationError as error:  # the catalog works, it just has no short name
             self._say(f"no catalog profile: {error}")
 

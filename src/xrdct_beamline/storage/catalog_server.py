@@ -61,9 +61,14 @@ class CatalogServer:
         Where the catalog lives; made if absent, readable by its owner only.
     raw_directories:
         Where the raw files of registered runs may lie.
+    database:
+        ``postgresql://USER:PASSWORD@HOST:PORT/NAME`` to keep runs and tables there; embedded if empty.
     """
 
-    def __init__(self, directory: str | Path, raw_directories: Sequence[str | Path]) -> None:
+    def __init__(
+        self, directory: str | Path, raw_directories: Sequence[str | Path], *, database: str = ""
+    ) -> None:
+        self.database = _checked_database(database)
         self.directory = Path(directory).absolute()
         self.raw_directories = [Path(path).absolute() for path in raw_directories]
         self.api_key = secrets.token_hex(32)
@@ -179,7 +184,7 @@ class CatalogServer:
         return {
             "uvicorn": {"host": "127.0.0.1", "port": self.port},
             "authentication": {"allow_anonymous_access": False},
-            **_tree(self.directory, self.raw_directories),
+            **_tree(self.directory, self.raw_directories, self.database),
         }
 
     def _last_words(self) -> str:
@@ -196,12 +201,13 @@ def write_profile(
     *,
     name: str = "xrdct",
     profile_directory: str | Path | None = None,
+    database: str = "",
 ) -> Path:
     """Write the profile by which ``from_profile(name)`` and ``databroker.catalog[name]`` open a catalog.
 
     Parameters
     ----------
-    directory, raw_directories:
+    directory, raw_directories, database:
         As of the `CatalogServer` that keeps the catalog.
     name:
         What people open it by.
@@ -220,7 +226,11 @@ def write_profile(
     _refuse_foreign_profile(folder, path, name)
     direct = {
         "authentication": {"allow_anonymous_access": True},  # within the reader's own process
-        **_tree(Path(directory).absolute(), [Path(p).absolute() for p in raw_directories]),
+        **_tree(
+            Path(directory).absolute(),
+            [Path(p).absolute() for p in raw_directories],
+            _checked_database(database),
+        ),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -265,23 +275,34 @@ def _refuse_foreign_profile(folder: Path, path: Path, name: str) -> None:
             )
 
 
-def _tree(directory: Path, raw_directories: Sequence[Path]) -> dict[str, Any]:
+def _checked_database(database: str) -> str:
+    if database and not database.startswith("postgresql://"):
+        kind = database.partition("://")[0]
+        raise ConfigurationError(
+            f"[catalog] database begins with {kind!r}; give postgresql://USER@HOST:PORT/NAME, or nothing"
+        )
+    return database
+
+
+def _tree(directory: Path, raw_directories: Sequence[Path], database: str = "") -> dict[str, Any]:
     """Return tiled's description of the catalog, the same for the server and for direct readers."""
+    catalog = database.replace("postgresql://", "postgresql+asyncpg://", 1)
+    catalog = catalog or f"sqlite:///{directory}/catalog.db"
     return {
         "trees": [
             {
                 "path": "/",
                 "tree": "catalog",
                 "args": {
-                    "uri": f"sqlite:///{directory}/catalog.db",
+                    "uri": catalog,
                     "specs": [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}],
                     "writable_storage": [
                         f"file://localhost{directory}/arrays",
-                        f"sqlite:///{directory}/tables.db",
+                        database or f"sqlite:///{directory}/tables.db",
                     ],
                     "readable_storage": [str(path) for path in raw_directories],
                     # Initialising takes seconds in a process of its own, so only when needed.
-                    "init_if_not_exists": not (directory / "catalog.db").exists(),
+                    "init_if_not_exists": bool(database) or not (directory / "catalog.db").exists(),
                 },
             }
         ],
