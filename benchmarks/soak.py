@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="end after so long, whatever was done")
     parser.add_argument("--lines", type=int, default=4, help="lines of a slice")
     parser.add_argument("--points", type=int, default=9, help="frames of a line")
+    parser.add_argument("--short", action="store_true", help="too short for a slope of the memory to count")
     parser.add_argument("--output", type=Path, help="folder that is kept (default: a temporary one)")
     options = parser.parse_args(arguments)
     if options.pauses < 4:
