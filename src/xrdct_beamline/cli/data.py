@@ -292,6 +292,30 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_report(commands: Any, common: Parser, configured: Parser) -> None:
+    p = commands.add_parser("report", parents=[common], help="a page and figures of the slices of a series")
+    p.add_argument(
+        "source", type=Path, metavar="FOLDER", help="folder of processed files, or one file (.nxs)"
+    )
+    p.add_argument("-o", "--output", type=Path, help="folder to write (default: report, beside the files)")
+    p.add_argument("--force", action="store_true", help="replace what is there")
+    p.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    try:
+        from xrdct_beamline.services.report import write_report
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ConfigurationError(
+            "a report needs matplotlib, which is not here; install xrdct-beamline[report]"
+        ) from error
+
+    print(write_report(options.source, options.output, force=options.force) / "index.html")
+    return 0
+
+
 def _add_bench(commands: Any, common: Parser, configured: Parser) -> None:
     p = commands.add_parser("bench", parents=[common], help="speed and accuracy, as ratios against peers")
     p.add_argument(
@@ -358,5 +382,6 @@ COMMANDS = (
     _add_reconstruct,
     _add_refine,
     _add_export,
+    _add_report,
     _add_bench,
 )
