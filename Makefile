@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test fast check lock picture clean help
+.PHONY: demo test fast check lock picture docs clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -49,5 +49,8 @@ lock: $(STAMP)
 picture: $(STAMP)
 	$(BIN)/python docs/make_picture.py
 
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf docs/_build .venv .mypy_cache .ruff_cache .pytest_cache
