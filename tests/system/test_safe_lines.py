@@ -71,7 +71,6 @@ def server() -> Iterator[None]:
     os.environ.update(EPICS_CA_SERVER_PORT=free_port(), EPICS_CA_REPEATER_PORT=free_port())
     try:
         child = Child("-c", SERVER)
-        write(f"{PREFIX}TRIG:WATCHDOG", WATCHDOG_S, notify=True, repeater=False)
         yield
         child.kill()
     finally:
@@ -81,6 +80,7 @@ def server() -> Iterator[None]:
 
 @pytest.fixture
 def session(server: None, tmp_path: Path) -> Iterator[Child]:
+    write(f"{PREFIX}TRIG:WATCHDOG", WATCHDOG_S, notify=True, repeater=False)  # a test may have changed it
     config = tmp_path / "beamline.toml"
     config.write_text(
         f"""
