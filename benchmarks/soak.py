@@ -27,6 +27,8 @@ from xrdct_beamline.storage.nexus_reader import read_summary
 
 SAMPLE_S = 2.0
 ARM_S, PAUSE_S, SCAN_S = 20.0, 120.0, 60.0
+#: Below this the trigger line is low for the devices, V.
+LOW_V = 0.8
 
 #: What may be left of growth: kB per pause, files in all.
 MEMORY_KB, FILES = 40.0, 3
@@ -137,8 +139,18 @@ def _one_pause(rig: Rig) -> None:
     rig.set_level("Stuck high")
     answer = rig.session.answer(SCAN_S)
     rig.set_level("Stuck low")
+    _wait_for_low(rig)
     if answer != "done":
         raise SystemExit(f"the session says {answer!r}; see {rig.folder}/session.log")
+
+
+def _wait_for_low(rig: Rig) -> None:
+    """Wait until the line has fallen: armed before, it would rightly be refused as high already."""
+    deadline_s = time.monotonic() + ARM_S
+    while float(rig.get("TRIG:LEVEL")) > LOW_V:
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"the trigger line stays above {LOW_V} V, told to be stuck low")
+        time.sleep(0.005)
 
 
 def _counts(rig: Rig, pauses: int, options: argparse.Namespace) -> dict[str, object]:
