@@ -26,7 +26,7 @@ from typing import Any
 from PIL import Image
 from selenium import webdriver
 
-WIDTH, HEIGHT = 1400, 900
+WIDTH, HEIGHT = 1400, 1290
 MAX_BYTES = 400_000
 PATIENCE_S = 300.0
 FLAGS = (
