@@ -16,6 +16,11 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
+#: Held, so that no client is given this port: libca sends registrations there, which others cannot read.
+_REPEATER = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+_REPEATER.bind(("127.0.0.1", 0))
+
+
 # libca reads these at its first import, so they are set before any test module is imported.
 os.environ.update(
     EPICS_CA_ADDR_LIST="127.0.0.1",
@@ -24,7 +29,7 @@ os.environ.update(
     EPICS_CAS_BEACON_ADDR_LIST="127.0.0.1",
     EPICS_CAS_AUTO_BEACON_ADDR_LIST="NO",
     EPICS_CA_SERVER_PORT=str(_free_port()),
-    EPICS_CA_REPEATER_PORT=str(_free_port()),
+    EPICS_CA_REPEATER_PORT=str(_REPEATER.getsockname()[1]),
     EPICS_CA_MAX_ARRAY_BYTES="20000000",
     OPHYD_CONTROL_LAYER=os.environ.get("OPHYD_CONTROL_LAYER", "pyepics"),
 )
