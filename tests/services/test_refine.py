@@ -70,7 +70,7 @@ def test_the_maps_of_a_file_are_those_that_were_planted(processed, tmp_path):
 def test_what_is_there_is_not_replaced_unless_it_is_meant(processed, tmp_path):
     output = tmp_path / "maps.nxs"
     output.write_text("precious")
-    with pytest.raises(ConfigurationError, match="there already; choose another, or --force"):
+    with pytest.raises(ConfigurationError, match="there already; give --force"):
         refine_file(processed, output, SETTINGS)
     assert output.read_text() == "precious"
     refine_file(processed, output, SETTINGS, force=True, threads=1)

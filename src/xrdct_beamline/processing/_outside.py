@@ -122,6 +122,10 @@ class OutsideProjector:
         return total
 
 
+#: A projection without depths needs no means over the angles.
+NO_MEANS = np.zeros(5)
+
+
 class Ring:
     """The ring of one outer slice between two radii."""
 
@@ -145,13 +149,18 @@ class Ring:
         # the projection of pixels has no detail finer than they are: a spline leads to the finer rays
         spline = CubicSpline(self.nodes_px, np.eye(self.nodes_px.size))
         self.to_rays = np.ascontiguousarray(spline(rays_px), dtype=np.float32)
+        self._step_mm = step_mm
 
     def line(self, rotation_deg: float) -> Float32Array:
+        return self.moment(rotation_deg, 0, NO_MEANS)
+
+    def moment(self, rotation_deg: float, order: int, means: FloatArray) -> Float32Array:
+        """Return the projection with each point times a power of its depth, as `_project` has it."""
         nodes = np.zeros((self.nodes_px.size, self.image.shape[2]), np.float32)
         theta = np.radians(rotation_deg)
         _project(
             self.image, self.counts, nodes, self.nodes_px, self.axis_px, self.reach_px,
-            np.cos(theta), np.sin(theta), 1.0 / NODES_PER_PIXEL,
+            np.cos(theta), np.sin(theta), 1.0 / NODES_PER_PIXEL, order, means, self._step_mm,
         )  # fmt: skip
         return self.to_rays @ nodes
 
@@ -167,8 +176,16 @@ def _project(
     cosine: float,
     sine: float,
     step_px: float,
+    order: int,
+    means: FloatArray,
+    step_mm: float,
 ) -> None:
-    """Add the integrals of a bilinearly interpolated image along one direction to the nodes."""
+    """Add the integrals of a bilinearly interpolated image along one direction to the nodes.
+
+    With order 1 each point counts times its depth, in mm, less that depth's mean over the angles; with
+    order 2 times the square of that less its mean. ``means`` are those of cosine, sine, their squares
+    and their product.
+    """
     n_y, n_x, n_bins = image.shape
     for k in prange(nodes_px.size):
         t = nodes_px[k]
@@ -176,18 +193,26 @@ def _project(
         n_steps = int(2 * half / step_px) + 1
         for i in range(n_steps):
             depth = (i - 0.5 * (n_steps - 1)) * step_px
-            column = axis_px + t * cosine - depth * sine
-            row = axis_px - (t * sine + depth * cosine)
+            x, y = t * cosine - depth * sine, t * sine + depth * cosine
+            column, row = axis_px + x, axis_px - y
             if row < 0 or column < 0 or row >= n_y - 1 or column >= n_x - 1:
                 continue
             r, c = int(row), int(column)
             if not (counts[r, c] or counts[r, c + 1] or counts[r + 1, c] or counts[r + 1, c + 1]):
                 continue
+            weight = step_px
+            if order > 0:
+                mean = y * means[0] - x * means[1]
+                power = (depth - mean) * step_mm
+                if order == 2:
+                    square = y * y * means[2] + x * x * means[3] - 2.0 * x * y * means[4]
+                    power = power * power - (square - mean * mean) * step_mm * step_mm
+                weight = power * step_px
             v, u = row - r, column - c
-            a = np.float32((1 - v) * (1 - u) * step_px)
-            b = np.float32((1 - v) * u * step_px)
-            d = np.float32(v * (1 - u) * step_px)
-            e = np.float32(v * u * step_px)
+            a = np.float32((1 - v) * (1 - u) * weight)
+            b = np.float32((1 - v) * u * weight)
+            d = np.float32(v * (1 - u) * weight)
+            e = np.float32(v * u * weight)
             for m in range(n_bins):
                 nodes[k, m] += (a * image[r, c, m] + b * image[r, c + 1, m]) + (
                     d * image[r + 1, c, m] + e * image[r + 1, c + 1, m]

@@ -18,6 +18,7 @@ from numba import njit, prange
 from xrdct_beamline.domain.errors import ProcessingError
 
 from ._angles import angle_weights
+from ._checks import check_distance
 from ._projector import OutputField
 
 __all__ = ["correct_map", "correct_slice", "mean_depth_px"]
@@ -56,7 +57,7 @@ def correct_map(
     two_theta_deg:
         Where the reflections lie that told the lattice parameter; the effect falls with the angle.
     """
-    _check_distance(distance_mm)
+    check_distance(distance_mm)
     theta = np.radians(two_theta_deg) / 2
     # a ∝ 1/sin θ and δ(2θ) = −½ sin 4θ · depth/distance, hence δa/a = ¼ cot θ sin 4θ · depth/distance
     response = 1.0 if theta == 0 else 0.25 * np.sin(4 * theta) / np.tan(theta)
@@ -81,7 +82,7 @@ def correct_slice(
     mean_depth_mm:
         ``(y, x)``.
     """
-    _check_distance(distance_mm)
+    check_distance(distance_mm)
     if two_theta_deg.shape != slice_.shape[2:] or mean_depth_mm.shape != slice_.shape[:2]:
         raise ProcessingError(
             f"a slice of shape {slice_.shape} needs {slice_.shape[2]} angles and depths of shape "
@@ -94,11 +95,6 @@ def correct_slice(
         (two_theta_deg[-1] - two_theta_deg[0]) / (two_theta_deg.size - 1),
     )  # fmt: skip
     return corrected
-
-
-def _check_distance(distance_mm: float) -> None:
-    if not distance_mm > 0:
-        raise ProcessingError(f"the distance to the detector is {distance_mm:g} mm; it must be positive")
 
 
 @njit(cache=True, nogil=True, parallel=True, error_model="numpy")

@@ -14,17 +14,16 @@ depths only, while their slice shows them at all depths between.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
 from scipy.interpolate import CubicSpline
 
 from xrdct_beamline.domain.errors import ProcessingError
 
 from ._angles import angle_weights
-from ._outside import NODES_PER_PIXEL, Outer, Ring, ring_limits
+from ._checks import check_distance
+from ._outside import Outer, Ring, ring_limits
 
 __all__ = ["ParallaxLines"]
 
@@ -61,8 +60,7 @@ class ParallaxLines:
     ) -> None:
         if order not in (1, 2):
             raise ProcessingError(f"order {order} of the parallax is not known; take 1 or 2")
-        if not distance_mm > 0:
-            raise ProcessingError(f"the distance to the detector is {distance_mm:g} mm; it must be positive")
+        check_distance(distance_mm)
         if any(s.slice.shape[2] != two_theta_deg.size for s in slices):
             raise ProcessingError(
                 f"slices of {', '.join(str(s.slice.shape[2]) for s in slices)} bins do not fit "
@@ -94,7 +92,7 @@ class _DepthRing(Ring):
 
     def __init__(self, outer: Outer, inner_mm: float, translation_mm: FloatArray, order: int) -> None:
         super().__init__(outer, inner_mm, translation_mm)
-        self._step_mm, self._order = outer.geometry.step_mm, order
+        self._order = order
         theta = np.radians(np.asarray(outer.geometry.rotation_deg))
         weight = angle_weights(outer.geometry.rotation_deg)
         weight /= weight.sum()
@@ -103,61 +101,4 @@ class _DepthRing(Ring):
         self._means = np.array([weight @ mean for mean in means])
 
     def line(self, rotation_deg: float) -> Float32Array:
-        nodes = np.zeros((self.nodes_px.size, self.image.shape[2]), np.float32)
-        theta = np.radians(rotation_deg)
-        _project_depth(
-            self.image, self.counts, nodes, self.nodes_px, self.axis_px, self.reach_px,
-            np.cos(theta), np.sin(theta), 1.0 / NODES_PER_PIXEL,
-            self._means, self._step_mm, self._order,
-        )  # fmt: skip
-        return self.to_rays @ nodes
-
-
-@njit(cache=True, nogil=True, parallel=True, fastmath={"contract"}, error_model="numpy")
-def _project_depth(
-    image: npt.NDArray[Any],
-    counts: npt.NDArray[np.bool_],
-    nodes: Float32Array,
-    nodes_px: FloatArray,
-    axis_px: float,
-    reach_px: float,
-    cosine: float,
-    sine: float,
-    step_px: float,
-    means: FloatArray,
-    step_mm: float,
-    order: int,
-) -> None:
-    """As the projection of an outer slice, each point times a power of its depth.
-
-    The depth less its mean over the angles; or the square of that less its mean.
-    """
-    n_y, n_x, n_bins = image.shape
-    for k in prange(nodes_px.size):
-        t = nodes_px[k]
-        half = np.sqrt(max(reach_px * reach_px - t * t, 0.0))
-        n_steps = int(2 * half / step_px) + 1
-        for i in range(n_steps):
-            depth = (i - 0.5 * (n_steps - 1)) * step_px
-            x, y = t * cosine - depth * sine, t * sine + depth * cosine
-            column, row = axis_px + x, axis_px - y
-            if row < 0 or column < 0 or row >= n_y - 1 or column >= n_x - 1:
-                continue
-            r, c = int(row), int(column)
-            if not (counts[r, c] or counts[r, c + 1] or counts[r + 1, c] or counts[r + 1, c + 1]):
-                continue
-            mean = y * means[0] - x * means[1]
-            power = (depth - mean) * step_mm
-            if order == 2:
-                square = y * y * means[2] + x * x * means[3] - 2.0 * x * y * means[4]
-                power = power * power - (square - mean * mean) * step_mm * step_mm
-            weight = power * step_px
-            v, u = row - r, column - c
-            a = np.float32((1 - v) * (1 - u) * weight)
-            b = np.float32((1 - v) * u * weight)
-            d = np.float32(v * (1 - u) * weight)
-            e = np.float32(v * u * weight)
-            for m in range(n_bins):
-                nodes[k, m] += (a * image[r, c, m] + b * image[r, c + 1, m]) + (
-                    d * image[r + 1, c, m] + e * image[r + 1, c + 1, m]
-                )
+        return self.moment(rotation_deg, self._order, self._means)

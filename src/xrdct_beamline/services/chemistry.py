@@ -14,7 +14,7 @@ from xrdct_beamline.domain.results import Particles, RefinedMaps, RefinementStat
 from xrdct_beamline.processing.histograms import lattice_histogram
 from xrdct_beamline.processing.particles import measure, segment
 
-__all__ = ["MIN_SIGNIFICANCE", "chemistry_of", "particles_of", "state_point", "well_lit"]
+__all__ = ["MIN_SIGNIFICANCE", "chemistry_of", "particle_rows", "particles_of", "state_point", "well_lit"]
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -103,7 +103,7 @@ def chemistry_of(
         counts=histogram.counts,
         window_A=settings.window_A,
         window_share=histogram.fraction if settings.window_A else float("nan"),
-        particles=_rows(found),
+        particles=particle_rows(found),
         trend=tuple(points[index] for index in sorted(points)),
         drift_A=drift_A[0],
         drift_esd_A=drift_A[1],
@@ -112,7 +112,8 @@ def chemistry_of(
     )
 
 
-def _rows(found: Particles) -> Sequence[ParticleRow]:
+def particle_rows(found: Particles) -> Sequence[ParticleRow]:
+    """Return the particles as they are listed, the largest first."""
     largest_first = np.argsort(-found.area_mm2, kind="stable")
     return [
         ParticleRow(

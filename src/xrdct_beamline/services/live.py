@@ -81,13 +81,12 @@ def run_live(
         logger.info("following %s, writing to %s, page at %s", journal, folder, url or "no address")
         if on_ready is not None:
             on_ready(url)
-        _follow(JournalFollower(journal), (watch, pipeline), settings.poll_s, stop)
+        _follow(JournalFollower(journal), watch, pipeline, settings.poll_s, stop)
 
 
 def _follow(
-    follower: JournalFollower, takers: tuple[Watch, Pipeline], poll_s: float, stop: threading.Event
+    follower: JournalFollower, watch: Watch, pipeline: Pipeline, poll_s: float, stop: threading.Event
 ) -> None:
-    watch, pipeline = takers
     is_readable = True
     while not stop.is_set():
         try:

@@ -16,6 +16,7 @@ from xrdct_beamline.domain.results import RefinedMaps, RefinementStatus
 from xrdct_beamline.processing.refinement import BlockPool, refine
 from xrdct_beamline.storage.maps import MapsHeader, write_maps_file
 from xrdct_beamline.storage.nexus_reader import ProcessedSlice, read_poni, read_processed
+from xrdct_beamline.storage.whole import check_free
 
 __all__ = ["RefinedFile", "refine_file"]
 
@@ -81,9 +82,9 @@ def refine_file(
     DataError
         If the file holds no slice.
     """
-    if output.exists() and (not force or output.samefile(path)):
-        remedy = "choose another name" if output.samefile(path) else "choose another, or --force"
-        raise ConfigurationError(f"the output {output} is there already; {remedy}")
+    if output.exists() and path.exists() and output.samefile(path):
+        raise ConfigurationError(f"{output} is the file to be refined; choose another name")
+    check_free(output, force=force)
     found = read_processed(path)
     detector = DetectorGeometry(poni_text=read_poni(path))
     bins = settings.bins_of(found.radial)

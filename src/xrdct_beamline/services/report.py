@@ -10,18 +10,17 @@ import numpy as np
 
 from xrdct_beamline.callbacks.cell_recorder import CellHistory, CellRecorder
 from xrdct_beamline.display.report import CellCurve, LatticeMap, ReportState, ReportValues, render_report
-from xrdct_beamline.display.snapshot import ParticleRow
 from xrdct_beamline.domain.errors import DataError
 from xrdct_beamline.domain.results import RefinedMaps, RefinementStatus
 from xrdct_beamline.processing.histograms import lattice_histogram
 from xrdct_beamline.processing.particles import depth_below_surface
-from xrdct_beamline.storage._export_whole import appearing_folder, check_free
 from xrdct_beamline.storage.interior import FinishedScan, finished_scans
 from xrdct_beamline.storage.journal import read_journal
 from xrdct_beamline.storage.maps import read_maps
 from xrdct_beamline.storage.nexus_reader import read_processed, read_rays, read_settings, read_summary
+from xrdct_beamline.storage.whole import appearing_folder, check_free
 
-from .chemistry import particles_of, state_point, well_lit
+from .chemistry import particle_rows, particles_of, state_point, well_lit
 
 __all__ = ["gather_report", "write_report"]
 
@@ -138,18 +137,6 @@ def _lattice(maps: RefinedMaps, scan: FinishedScan, step_mm: float) -> LatticeMa
     steps = [(d, a_A[(labels > 0) & (np.floor(depth_px) == d)]) for d in range(int(depth_px.max()) + 1)]
     known = [(d, values[np.isfinite(values)]) for d, values in steps]
     known = [(d, values) for d, values in known if values.size > 2]
-    order = np.argsort(-found.area_mm2, kind="stable")
-    rows = [
-        ParticleRow(
-            label=int(found.label[i]),
-            x_mm=float(found.x_mm[i]),
-            y_mm=float(found.y_mm[i]),
-            radius_um=1e3 * float(found.radius_mm[i]),
-            a_A=float(found.a_A[i]),
-            a_esd_A=float(found.a_esd_A[i]),
-        )
-        for i in order
-    ]
     return LatticeMap(
         phase=phase,
         a_A=a_A,
@@ -159,7 +146,7 @@ def _lattice(maps: RefinedMaps, scan: FinishedScan, step_mm: float) -> LatticeMa
         n_refined=int((maps.status != RefinementStatus.NOT_MEASURED).sum()),
         median_esd_A=float(np.nanmedian(esd_A)),
         median_rwp=float(np.median(maps.rwp[lit])),
-        particles=rows,
+        particles=particle_rows(found),
         depth_um=np.array([1e3 * step_mm * (d + 0.5) for d, _ in known]),
         depth_a_A=np.array([values.mean() for _, values in known]),
         depth_esd_A=np.array([values.std() / np.sqrt(values.size) for _, values in known]),

@@ -32,7 +32,7 @@ from ._export_patterns import (
     xye_text,
 )
 from ._export_topas import BATCH, BATCH_LIST, INPUT, batch_text, input_text
-from ._export_whole import appearing_file, appearing_folder, check_free, check_room
+from .whole import appearing_file, appearing_folder, check_free, check_room
 
 __all__ = [
     "INDEX",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.results import RefinedMaps
 
 from ._layout import new_data_group, new_group, new_room, numbers, reading, write_schema
+from .whole import appearing_file
 
 __all__ = ["MapsHeader", "lay_out_maps", "map_group_name", "read_maps", "write_maps", "write_maps_file"]
 
@@ -111,14 +110,10 @@ def write_maps_file(path: Path, maps: RefinedMaps, header: MapsHeader) -> None:
     ConfigurationError
         If the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
-        with h5py.File(partial, "w", locking=False) as file:
+        with appearing_file(path, force=True) as part, h5py.File(part, "w", locking=False) as file:
             _fill(file, maps, header)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    except (OSError, RuntimeError) as error:  # h5py reports a full disk as either
         raise ConfigurationError(
             f"cannot write the maps {path}: {error}; choose a folder with room that you may write"
         ) from error

@@ -6,7 +6,6 @@ whole. Links are relative: the folder can be moved.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -17,11 +16,12 @@ import h5py
 import numpy as np
 
 from xrdct_beamline.domain.documents import CalibrationMetadata
-from xrdct_beamline.domain.errors import DataError
+from xrdct_beamline.domain.errors import ConfigurationError, DataError
 from xrdct_beamline.domain.records import ScanLine, ScanRecord
 from xrdct_beamline.domain.scan import ScanGeometry
 
 from ._layout import new_data_group, new_group, numbers, reading, write_schema
+from .whole import appearing_file
 
 __all__ = ["FRAMES", "read_master", "write_master"]
 
@@ -40,14 +40,10 @@ def write_master(path: Path, record: ScanRecord) -> None:
     DataError
         If no line file can be opened, or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
-        with h5py.File(partial, "w", locking=False) as file:
+        with appearing_file(path, force=True) as part, h5py.File(part, "w", locking=False) as file:
             _write(file, path.parent, record)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    except (OSError, RuntimeError, ConfigurationError) as error:
         raise DataError(f"the master file {path} cannot be written: {error}; is there room?") from error
 
 

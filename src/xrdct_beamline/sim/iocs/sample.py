@@ -63,21 +63,12 @@ class BlankSample:
         return 1.0
 
 
-class SpeckledSample:
-    """Noise that belongs to a position: small frames, each unlike any other and the same each time.
-
-    Parameters
-    ----------
-    shape:
-        ``(rows, columns)`` of the detector.
-    counts:
-        Per pixel and second at relative intensity 1.
-    """
+class SpeckledSample(BlankSample):
+    """Noise that belongs to a position: frames each unlike any other, and the same each time."""
 
     def __init__(self, shape: tuple[int, int] = (32, 32), counts: float = 1000.0) -> None:
+        super().__init__(shape, counts)
         self.name = "speckled"
-        self.shape = shape
-        self._counts = counts
 
     def frame(self, state: FrameState) -> npt.NDArray[np.int32]:
         """Return Poisson counts that position and angle, in nm and µdeg, seed."""
