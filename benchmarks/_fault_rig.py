@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -10,9 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +293,11 @@ class Rig:
     def _mount(self) -> bool:
         command = ["/bin/mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.raw)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def run_in_folder(run: Callable[[argparse.Namespace, Path], int], options: argparse.Namespace) -> int:
+    """Run a benchmark in the folder of its options, which is kept, or in a temporary one."""
+    if options.output is not None:
+        return run(options, options.output.absolute())
+    with tempfile.TemporaryDirectory() as folder:
+        return run(options, Path(folder))

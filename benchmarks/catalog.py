@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from _fault_checks import Watch
-from _fault_rig import Rig
+from _fault_rig import Rig, run_in_folder
 
 from xrdct_beamline.storage.catalog import registered_uids
 from xrdct_beamline.storage.catalog_server import CatalogServer
@@ -47,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=90, help="frames of a line (default: 1 s)")
     parser.add_argument("--output", type=Path, help="folder that is kept (default: a temporary one)")
     options = parser.parse_args(arguments)
-    if options.output is not None:
-        return _run(options, options.output.absolute())
-    with tempfile.TemporaryDirectory() as folder:
-        return _run(options, Path(folder))
+    return run_in_folder(_run, options)
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:

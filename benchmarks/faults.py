@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from _fault_actions import inject, relieve
 from _fault_checks import Reference, Watch, check, make_reference
-from _fault_rig import WATCHDOG_S, Rig
+from _fault_rig import WATCHDOG_S, Rig, run_in_folder
 
 from xrdct_beamline.sim.faults import Entry, Fault, Injection, Ledger, Place, ScanPlan, draw_scans, place_of
 from xrdct_beamline.storage.journal import JournalFollower
@@ -241,10 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.count < 1 or options.lines < 3 or options.points < 4:
         parser.error("--count is at least 1, --lines at least 3, --points at least 4")
-    if options.output is not None:
-        return _run(options, options.output.absolute())
-    with tempfile.TemporaryDirectory() as folder:
-        return _run(options, Path(folder))
+    return run_in_folder(_run, options)
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _fault_checks import Watch
-from _fault_rig import Rig
+from _fault_rig import Rig, run_in_folder
 
 from xrdct_beamline.plans.motion import STEADY_S
 from xrdct_beamline.storage.journal import JournalFollower
@@ -37,10 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-catalog", action="store_true")
     parser.add_argument("--output", type=Path, help="folder that is kept (default: a temporary one)")
     options = parser.parse_args(arguments)
-    if options.output is not None:
-        return _run(options, options.output.absolute())
-    with tempfile.TemporaryDirectory() as folder:
-        return _run(options, Path(folder))
+    return run_in_folder(_run, options)
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:

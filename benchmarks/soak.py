@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from _fault_rig import Rig
+from _fault_rig import Rig, run_in_folder
 
 from xrdct_beamline.storage.journal import read_journal
 from xrdct_beamline.storage.nexus_reader import read_summary
@@ -81,10 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.pauses < 4:
         parser.error("--pauses is at least 4: a slope takes some")
-    if options.output is not None:
-        return _run(options, options.output.absolute())
-    with tempfile.TemporaryDirectory() as folder:
-        return _run(options, Path(folder))
+    return run_in_folder(_run, options)
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:

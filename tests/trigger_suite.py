@@ -86,7 +86,9 @@ class TriggerSuite:
         rig = make(may_be_high_at_arming=True)
         rig.drive(True)
         soon(lambda: rig.line._logic.is_high)
-        rig.line.trigger().wait(PATIENCE_S)
+        status = rig.line.trigger()
+        status.wait(PATIENCE_S)
+        assert status.success
 
     def test_pause_that_does_not_come_times_out(self, rig: Rig) -> None:
         rig.line.timeout_s.put(0.1)
@@ -139,6 +141,7 @@ class TriggerSuite:
         rig.line.busy.set(1).wait(PATIENCE_S)
         rig.line.stage()
         soon(lambda: all_low(rig))
+        assert rig.line.busy.get() == 0
         rig.line.unstage()
 
     def test_operators_pause_leaves_it_waiting(self, rig: Rig) -> None:

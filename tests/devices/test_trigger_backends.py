@@ -210,6 +210,7 @@ def test_lost_output_is_restored_with_the_port(monkeypatch: pytest.MonkeyPatch) 
         rig.port.rts = False  # as a new port has it
         rig.find_again()
         soon(lambda: rig.port.rts)
+        assert rig.line.busy.get() == 1
     finally:
         rig.close()
 

@@ -64,11 +64,12 @@ def test_impatient_watchdog_is_refused(watchdog: Watchdog, beats: list[int]) -> 
     assert beats == []
 
 
-def test_watchdog_that_is_off_takes_any_heartbeat(watchdog: Watchdog) -> None:
+def test_watchdog_that_is_off_takes_any_heartbeat(watchdog: Watchdog, beats: list[int]) -> None:
     watchdog.limit_s.sim_put(0.0)
     heartbeat = Heartbeat(watchdog, 100.0)
     heartbeat.start()
     heartbeat.stop()
+    assert beats == [1, 0]  # not refused: it beat once, and said goodbye
 
 
 def test_what_the_watchdog_did_is_logged(

@@ -43,8 +43,8 @@ OnMaps = Callable[[SliceState, RefinedMaps, bool], None]
 class MapBuilder(SliceSink):
     """Keeps the maps of the newest slice current.
 
-    It stands before the sinks that write maps: when a slice is closed, its final maps, weighted by
-    the slice's own sigma, lie in ``state.maps``.
+    It stands before the sinks that write maps: when a slice is closed, its final maps lie in
+    ``state.maps``.
 
     Parameters
     ----------
@@ -75,20 +75,20 @@ class MapBuilder(SliceSink):
         if current is None or not current.is_due:
             return False
         try:
-            if current.refine_piece(weighted=False):
+            if current.refine_piece():
                 self._on_maps(current.state, current.maps.as_result(), False)
         except XrdctError as error:
             self._give_up(current, error)
         return True
 
     def closed(self, state: SliceState) -> None:
-        """Refine the whole slice once more with its sigma; what goes wrong is logged, never raised."""
+        """Refine the whole slice once more, all lines in it; what goes wrong is logged, never raised."""
         current, self._slice = self._slice, None
         if current is None or current.state is not state or state.fbp is None or not state.fbp.n_lines:
             return
         try:
             current.begin()
-            while not current.refine_piece(weighted=True):
+            while not current.refine_piece():
                 pass
             state.maps = current.maps.as_result()
             state.drift_A = current.drift()
@@ -135,15 +135,15 @@ class _RefinedSlice:
         self._pieces = list(range(self._n_pieces))[::-1]
         self._lines_seen = len(self.state.done)
 
-    def refine_piece(self, *, weighted: bool) -> bool:
-        """Refine the next piece, with the slice's sigma or without; return whether the pass is over."""
+    def refine_piece(self) -> bool:
+        """Refine the next piece, weighted by the slice's sigma; return whether the pass is over."""
         if not self._pieces:
             self.begin()
         rows = slice(self._pieces.pop(), None, self._n_pieces)
         bins, model = self._model_and_bins()
         inside = self.maps.inside[rows]
         patterns = self._fbp.slice(bins, rows)[inside]
-        sigma = self._fbp.slice_sigma(bins, rows)[inside] if weighted else None
+        sigma = self._fbp.slice_sigma(bins, rows)[inside]
         if len(patterns):
             found = refine(patterns, model, sigma, threads=self.state.run.settings.threads)
             self.maps.place(rows, found)

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bluesky import plan_stubs as bps
@@ -82,8 +82,11 @@ def operando(
         If the line is high before anybody waits, invalid, or does not rise in time.
     """
     check_loop(n_pauses, done_pulse=done_pulse, pause_s=pause_s, scan_s=scan_s)
-    trigger, state = beamline.trigger, StateRecord(name="state")
-    of_series = partial(bpp.set_run_key_wrapper, run=SERIES)
+    series = _Series(
+        beamline=beamline, scan=scan, n_pauses=n_pauses, done_pulse=done_pulse, pause_s=pause_s,
+        between=between, until=until, state=StateRecord(name="state"),
+    )  # fmt: skip
+    trigger = beamline.trigger
     start = {
         "plan_name": "operando",
         "num_pauses": n_pauses,
@@ -93,41 +96,65 @@ def operando(
     release_timeout_s = timeout_s if pause_s is None else pause_s + timeout_s
 
     @bpp.stage_decorator([trigger])
-    def series() -> MsgGenerator[str]:
+    def staged() -> MsgGenerator[str]:
         yield from bps.mv(trigger.timeout_s, timeout_s, trigger.release_timeout_s, release_timeout_s)
-        uid = yield from of_series(bps.open_run(start))
-        yield from of_series(
-            bpp.contingency_wrapper(pauses(uid), except_plan=close_failed, else_plan=bps.close_run)
+        uid = yield from _of_series(bps.open_run(start))
+        pauses = _pauses(series, str(uid))
+        yield from _of_series(
+            bpp.contingency_wrapper(pauses, except_plan=close_failed, else_plan=bps.close_run)
         )
         return str(uid)
 
-    def pauses(uid: str) -> MsgGenerator[None]:
-        yield from bps.monitor(beamline.cell, name=CELL)
-        for index in range(n_pauses):
-            yield from one_pause(index, uid)
-            is_last = index == n_pauses - 1 or (until is not None and until())
-            yield from _release(trigger, is_last=is_last)
-            if is_last:
-                break
-            if between is not None:
-                yield from bpp.set_run_key_wrapper(between(index, uid), f"between {index}")
-        yield from bps.unmonitor(beamline.cell)
+    return (yield from staged())
 
-    def one_pause(index: int, uid: str) -> MsgGenerator[None]:
-        yield from _wait_for_pause(trigger)
-        yield from read_event([trigger], TRIGGER)
-        opened_s = beamline.shutter.open_s
-        yield from bps.mv(trigger.ready, LOW)  # one after the other: never both high
-        yield from bps.mv(trigger.busy, HIGH)
-        yield from bpp.set_run_key_wrapper(scan(index, uid), f"slice {index}")
-        yield from bps.mv(trigger.busy, LOW)
-        values = _state_values(beamline, index, pause_s, beamline.shutter.open_s - opened_s)
-        if done_pulse:
-            yield from _pulse(trigger)
-        yield from bps.abs_set(state, values, wait=True)
-        yield from read_event([state], STATES)
 
-    return (yield from series())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Series:
+    """What `operando` was asked for."""
+
+    beamline: Beamline
+    scan: Callable[[int, str], MsgGenerator[Any]]
+    n_pauses: int
+    done_pulse: bool
+    pause_s: float | None
+    between: Callable[[int, str], MsgGenerator[Any]] | None
+    until: Callable[[], bool] | None
+    state: StateRecord
+
+
+def _of_series(plan: MsgGenerator[Any]) -> MsgGenerator[Any]:
+    return (yield from bpp.set_run_key_wrapper(plan, run=SERIES))
+
+
+def _pauses(series: _Series, uid: str) -> MsgGenerator[None]:
+    """Take the pauses one after the other, the cell recorded through it all."""
+    yield from bps.monitor(series.beamline.cell, name=CELL)
+    for index in range(series.n_pauses):
+        yield from _one_pause(series, index, uid)
+        is_last = index == series.n_pauses - 1 or (series.until is not None and series.until())
+        yield from _release(series.beamline.trigger, is_last=is_last)
+        if is_last:
+            break
+        if series.between is not None:
+            yield from bpp.set_run_key_wrapper(series.between(index, uid), f"between {index}")
+    yield from bps.unmonitor(series.beamline.cell)
+
+
+def _one_pause(series: _Series, index: int, uid: str) -> MsgGenerator[None]:
+    """Wait for the pause, scan in it, and write down what came of it."""
+    beamline, trigger = series.beamline, series.beamline.trigger
+    yield from _wait_for_pause(trigger)
+    yield from read_event([trigger], TRIGGER)
+    opened_s = beamline.shutter.open_s
+    yield from bps.mv(trigger.ready, LOW)  # one after the other: never both high
+    yield from bps.mv(trigger.busy, HIGH)
+    yield from bpp.set_run_key_wrapper(series.scan(index, uid), f"slice {index}")
+    yield from bps.mv(trigger.busy, LOW)
+    values = _state_values(beamline, index, series.pause_s, beamline.shutter.open_s - opened_s)
+    if series.done_pulse:
+        yield from _pulse(trigger)
+    yield from bps.abs_set(series.state, values, wait=True)
+    yield from read_event([series.state], STATES)
 
 
 def ask(question: Callable[[], Answer], *, timeout_s: float, otherwise: Answer) -> MsgGenerator[Answer]:

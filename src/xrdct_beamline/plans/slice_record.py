@@ -116,9 +116,12 @@ def line_values(
     )
 
 
-def slice_metadata(geometry: ScanGeometry, settings: SliceSettings, role: Role) -> dict[str, Any]:
-    """Return what ``start["xrdct"]`` holds in any case."""
-    return {
+def slice_metadata(
+    geometry: ScanGeometry, settings: SliceSettings, role: Role, **optional: Any
+) -> dict[str, Any]:
+    """Return what ``start["xrdct"]`` holds in any case, and those of the optional that are not None."""
+    given = {name: value for name, value in optional.items() if value is not None}
+    return given | {
         "schema": SCHEMA_VERSION,
         "role": str(role),
         "geometry": geometry.to_metadata(),

@@ -122,14 +122,11 @@ def slice_scan(
         offset=offset or SampleOffset(),
     )
     check_scan(beamline, geometry, settings)
-    optional = {
-        "calibration": calibration,
-        "series_uid": series_uid,
-        "state_index": state_index,
-        "resumes": resumes,
-        "offset": None if offset is None else offset.to_metadata(),
-    }
-    xrdct = slice_metadata(geometry, settings, role) | {k: v for k, v in optional.items() if v is not None}
+    xrdct = slice_metadata(
+        geometry, settings, role,
+        calibration=calibration, series_uid=series_uid, state_index=state_index, resumes=resumes,
+        offset=None if offset is None else offset.to_metadata(),
+    )  # fmt: skip
     scan = Slice(
         beamline=beamline,
         geometry=geometry,

@@ -230,7 +230,7 @@ class SnapshotSink(SliceSink):
             state_index=run.state_index or 0,
             trend=self._trend.of_series(run.series_uid, self._maps.phases[0].name),
             drift_A=state.drift_A,
-            note="" if is_final else "The scan goes on: errors are estimated from the fit alone.",
+            note="" if is_final else "The scan goes on.",
         )
         if is_final:
             self._trend.add(run.series_uid, chemistry, run.state_index or 0)

@@ -176,8 +176,11 @@ def test_line_in_alarm_says_so_until_it_is_mended() -> None:
         await bench.faults.mode.write("Cell")
         bench.now_s += 1.0
         await shown(lambda: bench.line.level.alarm.severity == AlarmSeverity.NO_ALARM)
+        mended.append(bench.line.input.alarm.severity)
 
+    mended: list[AlarmSeverity] = []
     run(scenario)
+    assert mended == [AlarmSeverity.NO_ALARM]
 
 
 def test_chatter_is_pulses_that_are_gone_at_once() -> None:
