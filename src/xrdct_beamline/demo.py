@@ -161,15 +161,17 @@ def _measure(configuration: Configuration, options: DemoOptions, say: Callable[[
 
     from xrdct_beamline.startup.session import Session, ended_on_interrupt
 
-    with Session(configuration, say) as session:
-        _lend_session_profile(configuration, say)
-        cycler = EpicsSignal(f"{configuration.beamline.prefix}SIM:CellRun", name="cycler")
-        cycler.wait_for_connection(timeout=10.0)
-        say(f"The cell is discharged and pauses {options.n_pauses} times; each pause asks for a slice")
-        with ended_on_interrupt(session.RE):
-            cycler.set(1).wait(timeout=10.0)
-            result = session.RE(session.operando(options.n_pauses, timeout_s=120.0))
-    ca.disable_ca_messages()  # the servers end next, as they should: libca would call it an exception
+    try:
+        with Session(configuration, say) as session:
+            _lend_session_profile(configuration, say)
+            cycler = EpicsSignal(f"{configuration.beamline.prefix}SIM:CellRun", name="cycler")
+            cycler.wait_for_connection(timeout=10.0)
+            say(f"The cell is discharged and pauses {options.n_pauses} times; each pause asks for a slice")
+            with ended_on_interrupt(session.RE):
+                cycler.set(1).wait(timeout=10.0)
+                result = session.RE(session.operando(options.n_pauses, timeout_s=120.0))
+    finally:
+        ca.disable_ca_messages()  # the servers end next, as they should: libca would call it an exception
     return list(getattr(result, "run_start_uids", result))
 
 

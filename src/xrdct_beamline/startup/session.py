@@ -276,8 +276,18 @@ def ended_on_interrupt(RE: RunEngine) -> Iterator[None]:
     try:
         yield
     except RunEngineInterrupted as error:
-        RE.abort("Ctrl-C")
+        with _quiet(logging.getLogger("bluesky")):  # an end that was asked for needs no traceback
+            RE.abort("Ctrl-C")
         raise KeyboardInterrupt from error
+
+
+@contextmanager
+def _quiet(chatty: logging.Logger) -> Iterator[None]:
+    before, chatty.disabled = chatty.disabled, True
+    try:
+        yield
+    finally:
+        chatty.disabled = before
 
 
 def _make_writable(folder: Path) -> None:
