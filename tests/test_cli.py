@@ -93,3 +93,9 @@ def test_a_configuration_that_is_not_there(tmp_path, capsys):
 def test_a_journal_in_a_folder_that_is_not_there(tmp_path, capsys):
     journal = tmp_path / "none" / "journal.jsonl"
     assert str(journal) in refused(capsys, "live", journal, "--output", tmp_path, "--no-page")
+
+
+def test_a_cif_that_is_not_there_is_named_as_the_user_would(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["refine", "slice.nxs", "-o", "maps.nxs", "--cif", "nosuch.cif"]) == 2
+    assert f"the CIF {tmp_path / 'nosuch.cif'} cannot be read" in capsys.readouterr().err

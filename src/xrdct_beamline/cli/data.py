@@ -205,13 +205,15 @@ def _add_refine(commands: Any, common: Parser, configured: Parser) -> None:
 
 
 def _refine(options: argparse.Namespace) -> int:
+    from xrdct_beamline.domain.phases import shipped_names
     from xrdct_beamline.services.refine import refine_file
     from xrdct_beamline.startup.configuration import load_configuration
     from xrdct_beamline.startup.live import map_settings
 
     settings = map_settings(
         load_configuration(options.config).with_refinement(
-            phases=options.cif and [str(Path(c).absolute()) if Path(c).exists() else c for c in options.cif],
+            phases=options.cif
+            and [c if c in shipped_names() else str(Path(c).absolute()) for c in options.cif],
             instrument=options.instrument,
             radial_range=options.range and tuple(options.range),
             background=options.background,
